@@ -1,0 +1,1 @@
+"""A black box flight recorder for the filesystem."""

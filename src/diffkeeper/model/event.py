@@ -1,0 +1,113 @@
+"""One decoded change: the value that replay folds, the store keeps and every command shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+
+class Kind(IntEnum):
+    """Name what an event was, in POSIX's words. The numbers are part of the trace format: never reuse one."""
+
+    CREATE = 1  # a regular file came to be (open, mknod)
+    WRITE = 2
+    TRUNCATE = 3
+    RENAME = 4
+    LINK = 5
+    UNLINK = 6
+    MKDIR = 7
+    RMDIR = 8
+    SYMLINK = 9
+    MKNOD = 10  # device node, fifo, socket
+    CHMOD = 11
+    CHOWN = 12
+    UTIME = 13
+    SETXATTR = 14
+    REMOVEXATTR = 15
+    FALLOCATE = 16
+    COPY = 17  # copy_file_range, FICLONE from a file in the tree
+    CLOSE = 18
+    OUTPUT = 19  # bytes on the command's stdout or stderr
+    FORK = 20
+    EXEC = 21
+    EXIT = 22
+    IMPORT = 23  # came in from outside by rename or link
+    GAP = 24  # something was lost
+    RESYNC = 25  # state read back from the file system
+    EXCHANGE = 26  # renameat2 RENAME_EXCHANGE
+    EXPORT = 27  # left the tree by rename to outside
+
+
+FILE_KINDS = frozenset(Kind) - {Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT}
+
+
+class Mark(IntFlag):
+    """Say what a reader must know about an event. The bits are part of the trace format."""
+
+    OUTSIDER = 1
+    AMBIGUOUS = 2  # which file, or which offset, was settled against the file or not at all
+    INEXACT = 4  # bytes were read later and may hold another writer's
+    UNKNOWN_DATA = 8  # part of the bytes is not known
+    UNRESOLVED = 16  # the name could not be placed in the tree
+    LATE = 32  # reached the recorder after later events had been numbered
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Hold the metadata of a node after an event (mtime in ns since the epoch)."""
+
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    nlink: int = 1
+    rdev: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Say where the bytes [offset, offset+length) of a write are kept: in blob ``blob`` from ``start``; blob 0 is unknown."""
+
+    offset: int
+    length: int
+    blob: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Hold one change. Nodes are numbers of the trace, 0 for none; times are ns since the start of the recording.
+
+    ``path`` and ``path2`` are for people and for filters (the name at that time, below the root); the tree is rebuilt
+    from ``node``, ``parent``, ``name``, ``parent2`` and ``name2`` alone.
+    """
+
+    number: int  # 1, 2, …: what @N names
+    t_ns: int
+    kind: Kind
+    pid: int
+    tid: int
+    process: int  # key of the process table
+    marks: Mark = Mark(0)
+    enter_ns: int = 0
+    exit_ns: int = 0
+    node: int = 0
+    parent: int = 0
+    name: bytes = b""
+    parent2: int = 0  # RENAME, EXCHANGE, LINK: where the name went
+    name2: bytes = b""
+    replaced: int = 0  # RENAME: the node that lost its name to this one; EXCHANGE: the other node
+    path: bytes = b""
+    path2: bytes = b""
+    meta: Meta | None = None  # of node, after the event
+    parent_mtime_ns: int = 0  # 0: unchanged or unknown
+    parent2_mtime_ns: int = 0
+    offset: int = 0  # WRITE, COPY, FALLOCATE
+    length: int = 0  # bytes written, copied; FALLOCATE range; OUTPUT bytes
+    size: int = 0  # size of the file after the event
+    data: tuple[Data, ...] = ()
+    source: int = 0  # COPY: node that the bytes came from
+    source_offset: int = 0
+    detail: int = 0  # FALLOCATE mode, EXIT wait status, OUTPUT stream, GAP count
+    text: bytes = b""  # SYMLINK target, xattr name, EXEC exe, GAP channel
+    value: bytes = b""  # xattr value, EXEC argv joined by NUL

@@ -1,0 +1,273 @@
+"""What an engine saw, before it is known what it means: the values that replay resolves into events.
+
+All times are nanoseconds of CLOCK_MONOTONIC. ``t_ns`` is the decisive instant (``FLAG_IN_LOCK``: taken while the file
+system held the inode's lock); ``enter_ns <= t_ns <= exit_ns`` is the interval of the call. ``enter_ns`` is 0 where the
+entry was not observed. All paths and names are bytes as the process gave them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+
+class Flag(IntFlag):
+    """Say how much an observation may be relied upon, and by whom it was made."""
+
+    OUTSIDER = 1  # the writer is not of the recorded command's tree
+    IN_LOCK = 2  # t_ns (and for data: inode, offset) come from inside the file system's lock
+    AMBIGUOUS = 4  # the file looked up at entry and at exit differed
+    BY_REFERENCE = 8  # payload left out: a LateData observation follows
+    FAULT = 16  # part of the payload could not be read
+    APPEND = 32  # the open file had O_APPEND
+    DIRECT = 64  # the open file had O_DIRECT
+    UNTOUCHED = 128  # the kernel offers no hook for touched inodes: resolve by strings
+
+
+@dataclass(frozen=True, slots=True)
+class Inode:
+    """Hold identity and metadata of an inode as read at one instant (sizes in bytes, mtime in ns since the epoch)."""
+
+    dev: int  # the kernel's s_dev: major << 20 | minor
+    ino: int
+    generation: int
+    mode: int  # type and permission bits, as st_mode
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    rdev: int = 0  # as dev, for device nodes
+
+    @property
+    def identity(self) -> tuple[int, int, int]:
+        """Return (dev, ino, generation)."""
+        return self.dev, self.ino, self.generation
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Hold what every observation has."""
+
+    sequence: int  # unique within the recording; breaks ties of t_ns
+    t_ns: int
+    enter_ns: int
+    exit_ns: int
+    pid: int
+    tid: int
+    flags: Flag
+    result: int  # what the call returned (never negative: failed calls are not observed)
+
+
+class DataOp(IntEnum):
+    """Name the call by which bytes reached a file."""
+
+    WRITE = 1
+    SENDFILE = 2
+    SPLICE = 3
+    COPY_RANGE = 4  # copy_file_range
+    CLONE = 5  # FICLONE, FICLONERANGE
+
+
+@dataclass(frozen=True, slots=True)
+class DataWritten(Observation):
+    """Report ``length`` bytes written at ``offset``.
+
+    ``payload`` holds (offset relative to ``offset``, bytes) pieces, ascending, not overlapping; what they do not cover
+    is unknown unless a LateData observation supplies it. For COPY_RANGE and CLONE between regular files ``source`` and
+    ``source_offset`` say where the bytes came from.
+    """
+
+    op: DataOp
+    inode: Inode
+    offset: int
+    length: int
+    payload: tuple[tuple[int, bytes], ...]
+    source: Inode | None = None
+    source_offset: int = 0
+
+
+class SizeOp(IntEnum):
+    """Name the call that changed a size or an extent without bytes."""
+
+    TRUNCATE = 1  # truncate, ftruncate: length is the new size
+    FALLOCATE = 2  # mode holds the FALLOC_FL_* bits, offset and length the range
+
+
+@dataclass(frozen=True, slots=True)
+class SizeChanged(Observation):
+    """Report a truncate or fallocate; ``touched`` holds the inode when the call named a path."""
+
+    op: SizeOp
+    inode: Inode
+    mode: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Hold the identity of the directory that a path string starts from (cwd, dirfd, or the task's root for "/...")."""
+
+    dev: int
+    ino: int
+    generation: int
+
+
+class NameOp(IntEnum):
+    """Name the call that changed a name."""
+
+    MKDIR = 1
+    MKNOD = 2
+    SYMLINK = 3
+    LINK = 4
+    UNLINK = 5
+    RMDIR = 6
+    RENAME = 7
+
+
+@dataclass(frozen=True, slots=True)
+class NameChanged(Observation):
+    """Report a change of names.
+
+    ``path`` is the name that the call is about: for RENAME and LINK the old one, for SYMLINK the new link; ``path2`` is
+    the new name of RENAME and LINK, and the target text of SYMLINK. ``touched`` are the inodes whose ctime the task changed
+    during the call, as read at exit, in order of first touch: parents, the entry, what it replaced. It is empty with
+    ``Flag.UNTOUCHED``. An inode that was freed before the call returned has nlink 0 and only its identity is valid.
+    ``call_flags`` are renameat2's or linkat's flags.
+    """
+
+    op: NameOp
+    base: Base
+    path: bytes
+    base2: Base
+    path2: bytes
+    call_flags: int
+    touched: tuple[Inode, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Observation):
+    """Report an open that created or truncated a file; parent and name are the open file's own dentry's."""
+
+    inode: Inode
+    parent: Inode
+    name: bytes
+    created: bool
+    truncated: bool
+    open_flags: int
+    touched: tuple[Inode, ...]
+
+
+class AttributeOp(IntEnum):
+    """Name the call that changed metadata."""
+
+    CHMOD = 1
+    CHOWN = 2
+    UTIME = 3
+    SETXATTR = 4
+    REMOVEXATTR = 5
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeChanged(Observation):
+    """Report changed metadata of ``inode``; xattr fields are empty for the other kinds."""
+
+    op: AttributeOp
+    inode: Inode
+    xattr_name: bytes = b""
+    xattr_value: bytes = b""
+    value_is_known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Closed(Observation):
+    """Report the close of a descriptor that was open for writing."""
+
+    inode: Inode
+
+
+@dataclass(frozen=True, slots=True)
+class OutputWritten(Observation):
+    """Report bytes that reached what was the command's stdout (1) or stderr (2) at its start."""
+
+    stream: int
+    length: int
+    payload: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSeen(Observation):
+    """Report a process that was forked or that was first seen writing under a root (then ``is_fork`` is false)."""
+
+    parent_pid: int
+    comm: bytes
+    is_fork: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExecuted(Observation):
+    """Report an exec; argv may be cut at 4,096 bytes, then ``argv_is_cut``."""
+
+    comm: bytes
+    exe: bytes
+    cwd: bytes
+    argv: tuple[bytes, ...]
+    argv_is_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExited(Observation):
+    """Report the exit of a process; ``status`` is a wait status (exit code << 8 | signal)."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class DirectorySeen(Observation):
+    """Report where a directory stood when it was first a parent: (ino, generation, name) from it up to, not with, the root.
+
+    ``root`` is the identity of the watch root at which the walk ended.
+    """
+
+    dev: int
+    chain: tuple[tuple[int, int, bytes], ...]
+    root: Base
+
+
+@dataclass(frozen=True, slots=True)
+class LateData(Observation):
+    """Supply bytes of observation ``of`` that were read back from the file during [read_from_ns, read_to_ns]."""
+
+    of: int  # sequence of the DataWritten, or of the NameChanged that brought a file in
+    inode: Inode
+    offset: int
+    data: bytes
+    read_from_ns: int
+    read_to_ns: int
+    failed: bool  # the file could not be opened or read any more
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRead(Observation):
+    """Report one entry of a subtree that came in from outside, as read during [read_from_ns, read_to_ns].
+
+    ``parent`` is the directory that holds it; its content follows as LateData of the same ``of``.
+    """
+
+    of: int
+    parent: Base
+    name: bytes
+    inode: Inode
+    target: bytes  # of a symlink
+    read_from_ns: int
+    read_to_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventsLost(Observation):
+    """Report a loss: how many observations of a channel are missing between ``from_ns`` and t_ns."""
+
+    channel: str  # ring, probe, table, recursion, queue
+    count: int
+    from_ns: int
