@@ -1,0 +1,110 @@
+"""What an open trace answers with: the values that commands print, export builds from and the public API returns.
+
+Paths are bytes below the watch root; with several roots each begins with the root's label. Times are nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from diffkeeper.model.event import Meta
+
+
+class Exactness(StrEnum):
+    """Say how far the bytes of a version may be trusted."""
+
+    EXACT = "exact"
+    INEXACT = "inexact"  # read later than they were written; the reason says when
+    UNKNOWN = "unknown"  # part of the bytes is not in the trace
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Hold one name in the tree at an instant.
+
+    ``kind`` is one of ``f`` file, ``d`` directory, ``l`` symlink, ``p`` fifo, ``s`` socket, ``c`` and ``b`` devices.
+    Entries with equal ``links`` are names of one and the same file.
+    """
+
+    path: bytes
+    kind: str
+    meta: Meta
+    size: int
+    target: bytes  # of a symlink
+    xattrs: Mapping[bytes, bytes]
+    links: int
+    content: Exactness = Exactness.EXACT
+    reason: str = ""  # why the content is not exact
+
+
+class TreeSource(Protocol):
+    """Give the tree at an instant; what export and reporters need of it."""
+
+    def entries(self, paths: Sequence[str] = ()) -> Iterator[Entry]:
+        """Yield entries, parents before children, in byte order of their paths."""
+
+    def chunks(self, entry: Entry, *, allow_unknown: bool = False) -> Iterator[tuple[int, bytes]]:
+        """Yield (offset, bytes) of a file, ascending, holes left out; unknown bytes raise or, if allowed, are left out."""
+
+    def read(self, path: str | bytes, *, allow_unknown: bool = False) -> bytes:
+        """Return the bytes of a file; unknown bytes raise or, if allowed, are zeros."""
+
+    def stat(self, path: str | bytes) -> Entry:
+        """Return the entry of that name; raises NoSuchEntryError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Hold one difference between two instants.
+
+    ``letter``: A added, M content modified, D deleted, R renamed (``path`` to ``path2``), T type changed, U metadata only.
+    """
+
+    letter: str
+    path: bytes
+    path2: bytes = b""
+    before: Entry | None = None
+    after: Entry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TraceInfo:
+    """Hold what is known of a trace as a whole.
+
+    ``is_complete`` is true only if nothing was lost, nothing is unresolved, inexact or unknown, and nothing is damaged;
+    else ``defects`` says what, in words.
+    """
+
+    path: str
+    trace_id: int
+    state: str  # sealed, broken
+    version: str  # of the diffkeeper that recorded it
+    argv: tuple[str, ...]
+    cwd: str
+    user: str
+    hostname: str
+    kernel: str
+    roots: tuple[tuple[str, str], ...]  # label, path
+    engine: str
+    baseline: str
+    excludes: tuple[str, ...]
+    start_realtime_ns: int
+    duration_ns: int | None
+    exit_code: int | None
+    wait_status: int | None
+    timed_out: bool
+    events: int
+    files: int
+    processes: int
+    bytes_written: int
+    journal_bytes: int
+    store_bytes: int
+    kinds: Mapping[str, int]  # events of each kind, lower case
+    counters: Mapping[str, int]  # lost_*, late, unresolved, inexact, unknown, …
+    is_complete: bool
+    defects: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
+    engine_exceptions: tuple[str, ...] = field(default=())
