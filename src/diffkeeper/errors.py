@@ -6,6 +6,7 @@
     ├── RecordError (125)            record failed before or instead of the command
     │   ├── EngineUnavailableError   no engine can run here; says what is missing and what would work
     │   └── StateDirectoryError      the trace directory cannot be used
+    ├── NoSuchEntryError (1)         no entry of that name in the tree at that instant
     ├── CommandNotExecutableError (126)
     ├── CommandNotFoundError (127)
     └── TraceError
@@ -13,7 +14,8 @@
         ├── StillRecordingError (11)
         ├── FormatTooNewError (12)
         ├── MissingFacilityError (13)   an extra or a system facility, with the line that installs it
-        └── DamagedTraceError (3)       part of a trace cannot be read
+        ├── DamagedTraceError (3)       part of a trace cannot be read
+        └── UnknownContentError (3)     bytes that were asked for are not in the trace
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ class UsageError(DiffkeeperError):
 
 class PositionError(UsageError):
     """Report a position that does not follow the grammar of ``docs/positions.md``."""
+
+
+class NoSuchEntryError(DiffkeeperError):
+    """Report a path that names nothing in the tree at that instant."""
 
 
 class RecordError(DiffkeeperError):
@@ -93,5 +99,11 @@ class MissingFacilityError(TraceError):
 
 class DamagedTraceError(TraceError):
     """Report a trace of which a part cannot be read; what can be read is read."""
+
+    exit_code = 3
+
+
+class UnknownContentError(TraceError):
+    """Report bytes that were asked for and are not in the trace."""
 
     exit_code = 3
