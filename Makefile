@@ -1,0 +1,36 @@
+# Every target makes .venv ready first; the stamp keeps second runs fast.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format
+
+BIN := .venv/bin
+READY := .venv/ready
+
+help:
+	@echo "make demo    record a flaky test, read its timeline, restore two moments (needs root or sudo)"
+	@echo "make test    run every test that can run here"
+	@echo "make lint    ruff, mypy, import-linter, clang-format"
+	@echo "make format  rewrite the sources as make lint wants them"
+	@echo "make setup   only make .venv ready"
+
+setup: $(READY)
+
+$(READY): pyproject.toml hatch_build.py scripts/setup $(wildcard native/*.c native/*.h)
+	@scripts/setup
+
+demo: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" demo/run
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror $(wildcard native/*.c native/*.h)
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(wildcard native/*.c native/*.h)

@@ -1,0 +1,189 @@
+"""The build hook: compiles native/ into src/diffkeeper/_native.so, or leaves the eBPF engine out and says so."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+NATIVE_SOURCES = ("recorder.c", "index.c")
+BPF_SOURCE = "recorder.bpf.c"
+GLIBC = "2.17"
+TARGET_ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm64"}
+
+
+class CannotCompileError(Exception):
+    """Report why no native library can be built here."""
+
+
+class Toolchain(NamedTuple):
+    """Name the commands that compile each half, and the wheel platform that the result runs on."""
+
+    name: str
+    bpf: tuple[str, ...]
+    native: tuple[str, ...]
+    wheel_platform: str
+
+
+class NativeBuildHook(BuildHookInterface[Any]):
+    """Put the native library into the wheel, or into the source tree of an editable install."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile where that is possible; never fail the build, unless DIFFKEEPER_COMPILER names a compiler."""
+        if self.target_name != "wheel":
+            return
+        try:
+            toolchain = choose_toolchain()
+            NativeLibrary(Path(self.root), toolchain).build()
+        except CannotCompileError as error:
+            self._leave_out(error)
+            return
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{toolchain.wheel_platform}"
+        build_data["artifacts"].append("/src/diffkeeper/_native.so")
+
+    def _leave_out(self, error: CannotCompileError) -> None:
+        if os.environ.get("DIFFKEEPER_COMPILER") in ("zig", "system"):
+            raise SystemExit(f"diffkeeper: {error}") from error
+        library_path(Path(self.root)).unlink(missing_ok=True)
+        stamp_path(Path(self.root)).unlink(missing_ok=True)
+        self.app.display_warning(f"diffkeeper: built without the eBPF engine: {error}")
+
+
+def choose_toolchain() -> Toolchain:
+    """Return the compilers to use; DIFFKEEPER_COMPILER=zig, system or none decides, otherwise what is found."""
+    machine = platform.machine()
+    if sys.platform != "linux" or machine not in TARGET_ARCHITECTURES:
+        raise CannotCompileError(f"it exists for Linux on x86_64 and aarch64, and this is {sys.platform} on {machine}")
+    wanted = os.environ.get("DIFFKEEPER_COMPILER", "")
+    if wanted == "none":
+        raise CannotCompileError("DIFFKEEPER_COMPILER=none")
+    for name, find in (("zig", zig_toolchain), ("system", system_toolchain)):
+        toolchain = find(machine) if wanted in ("", name) else None
+        if toolchain is not None:
+            return toolchain
+    raise CannotCompileError("neither ziglang (pip install ziglang==0.13.0) nor clang was found")
+
+
+def zig_toolchain(machine: str) -> Toolchain | None:
+    """Return ziglang's compilers; only on glibc, whose oldest supported version the library is then linked for."""
+    if platform.libc_ver()[0] != "glibc" or find_module("ziglang") is None:
+        return None
+    zig = (sys.executable, "-m", "ziglang")
+    target = f"{machine}-linux-gnu.{GLIBC}"
+    wheel_platform = f"manylinux_{GLIBC.replace('.', '_')}_{machine}"
+    return Toolchain("zig", (*zig, "clang"), (*zig, "cc", "-target", target), wheel_platform)
+
+
+def system_toolchain(machine: str) -> Toolchain | None:
+    """Return the system's clang for both halves, or clang and gcc."""
+    clang = shutil.which("clang")
+    if clang is None:
+        return None
+    return Toolchain("system", (clang,), (shutil.which("gcc") or clang,), f"linux_{machine}")
+
+
+def find_module(name: str) -> object | None:
+    """Return the import spec of a module, or None."""
+    return importlib.util.find_spec(name)
+
+
+def library_path(root: Path) -> Path:
+    """Return where the compiled library stands."""
+    return root / "src" / "diffkeeper" / "_native.so"
+
+
+def stamp_path(root: Path) -> Path:
+    """Return the file that notes from what the library was built."""
+    return root / "build" / "native" / "stamp"
+
+
+class NativeLibrary:
+    """Compile the BPF object and the process half, with the first embedded in the second."""
+
+    def __init__(self, root: Path, toolchain: Toolchain) -> None:
+        self.root = root
+        self.toolchain = toolchain
+        self.native = root / "native"
+        self.work = root / "build" / "native"
+
+    def build(self) -> None:
+        """Compile unless the library is already that of these sources and this compiler."""
+        if not (self.native / BPF_SOURCE).exists():
+            raise CannotCompileError(f"native/{BPF_SOURCE} is missing from this source tree")
+        stamp = self._stamp()
+        if library_path(self.root).exists() and stamp_path(self.root).exists():
+            if stamp_path(self.root).read_text() == stamp:
+                return
+        self.work.mkdir(parents=True, exist_ok=True)
+        self._compile()
+        stamp_path(self.root).write_text(stamp)
+
+    def _stamp(self) -> str:
+        digest = hashlib.sha256(repr(self.toolchain).encode())
+        for source in (Path(__file__), *self._inputs()):
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+        return digest.hexdigest()
+
+    def _inputs(self) -> Iterator[Path]:
+        return iter(sorted([*self.native.glob("*.c"), *self.native.glob("*.h")]))
+
+    def _compile(self) -> None:
+        machine = TARGET_ARCHITECTURES[platform.machine()]
+        bpf_object = self.work / "recorder.bpf.o"
+        self._run(*self.toolchain.bpf, *bpf_flags(machine), "-c", str(self.native / BPF_SOURCE), "-o", str(bpf_object))
+        embedding = self.work / "embedded.S"
+        embedding.write_text(embedding_source(bpf_object))
+        sources = [str(self.native / name) for name in NATIVE_SOURCES if (self.native / name).exists()]
+        fresh = self.work / "_native.so"
+        self._run(*self.toolchain.native, *native_flags(), *sources, str(embedding), "-o", str(fresh))
+        # A rename, because a process may have the old library mapped.
+        fresh.replace(library_path(self.root))
+
+    def _run(self, *command: str) -> None:
+        result = subprocess.run(command, capture_output=True, text=True, env=self._environment(), cwd=self.root)
+        if result.returncode != 0:
+            raise CannotCompileError(f"{self.toolchain.name} could not compile native/:\n{result.stderr.strip()}")
+        sys.stderr.write(result.stderr)
+
+    def _environment(self) -> dict[str, str]:
+        """Keep zig's caches in build/: its default is below HOME, which may be missing or belong to someone else."""
+        caches = {name: str(self.work / "zig-cache") for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")}
+        return {**os.environ, **caches}
+
+
+def bpf_flags(machine: str) -> tuple[str, ...]:
+    """Return the flags of the kernel half; -g because BTF is made from the debug information."""
+    return ("-target", "bpf", "-O2", "-g", "-Wall", "-Werror", f"-D__TARGET_ARCH_{machine}", "-mcpu=v3")
+
+
+def native_flags() -> tuple[str, ...]:
+    """Return the flags of the process half."""
+    warnings = ("-Wall", "-Wextra", "-Werror")
+    return ("-shared", "-fPIC", "-O2", "-std=gnu11", "-fvisibility=hidden", *warnings, "-pthread", "-ldl")
+
+
+def embedding_source(bpf_object: Path) -> str:
+    """Return assembly that places the object between two symbols, aligned as libbpf wants its ELF."""
+    return f"""\
+    .section .rodata
+    .balign 16
+    .global diffkeeper_bpf_object
+    .hidden diffkeeper_bpf_object
+diffkeeper_bpf_object:
+    .incbin "{bpf_object}"
+    .global diffkeeper_bpf_object_end
+    .hidden diffkeeper_bpf_object_end
+diffkeeper_bpf_object_end:
+    .byte 0
+    .section .note.GNU-stack,"",%progbits
+"""
