@@ -38,40 +38,52 @@ class NativeBuildHook(BuildHookInterface[Any]):
     """Put the native library into the wheel, or into the source tree of an editable install."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile where that is possible; never fail the build, unless DIFFKEEPER_COMPILER names a compiler."""
+        """Compile where that is possible; do without where it is not, unless DIFFKEEPER_COMPILER names a compiler."""
         if self.target_name != "wheel":
             return
         try:
-            toolchain = choose_toolchain()
-            NativeLibrary(Path(self.root), toolchain).build()
+            wheel_platform = build_native(Path(self.root))
         except CannotCompileError as error:
             self._leave_out(error)
             return
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{toolchain.wheel_platform}"
+        build_data["tag"] = f"py3-none-{wheel_platform}"
         build_data["artifacts"].append("/src/diffkeeper/_native.so")
 
     def _leave_out(self, error: CannotCompileError) -> None:
-        if os.environ.get("DIFFKEEPER_COMPILER") in ("zig", "system"):
-            raise SystemExit(f"diffkeeper: {error}") from error
+        if os.environ.get("DIFFKEEPER_COMPILER", "none") != "none":
+            raise SystemExit(f"diffkeeper: cannot build the eBPF engine: {error}") from error
         library_path(Path(self.root)).unlink(missing_ok=True)
         stamp_path(Path(self.root)).unlink(missing_ok=True)
         self.app.display_warning(f"diffkeeper: built without the eBPF engine: {error}")
 
 
-def choose_toolchain() -> Toolchain:
-    """Return the compilers to use; DIFFKEEPER_COMPILER=zig, system or none decides, otherwise what is found."""
+def build_native(root: Path) -> str:
+    """Compile with the first toolchain that works; return the wheel platform that the library runs on."""
+    failures = []
+    for toolchain in choose_toolchains():
+        try:
+            NativeLibrary(root, toolchain).build()
+        except CannotCompileError as error:
+            failures.append(str(error))
+        else:
+            return toolchain.wheel_platform
+    raise CannotCompileError("\n".join(failures))
+
+
+def choose_toolchains() -> list[Toolchain]:
+    """Return the toolchains present; DIFFKEEPER_COMPILER = zig, system, any or none says which may be used."""
     machine = platform.machine()
     if sys.platform != "linux" or machine not in TARGET_ARCHITECTURES:
         raise CannotCompileError(f"it exists for Linux on x86_64 and aarch64, and this is {sys.platform} on {machine}")
-    wanted = os.environ.get("DIFFKEEPER_COMPILER", "")
+    wanted = os.environ.get("DIFFKEEPER_COMPILER") or "any"
     if wanted == "none":
         raise CannotCompileError("DIFFKEEPER_COMPILER=none")
-    for name, find in (("zig", zig_toolchain), ("system", system_toolchain)):
-        toolchain = find(machine) if wanted in ("", name) else None
-        if toolchain is not None:
-            return toolchain
-    raise CannotCompileError("neither ziglang (pip install ziglang==0.13.0) nor clang was found")
+    candidates = {"zig": zig_toolchain(machine), "system": system_toolchain(machine)}
+    found = [toolchain for name, toolchain in candidates.items() if toolchain and wanted in ("any", name)]
+    if not found:
+        raise CannotCompileError("no compiler was found: pip install ziglang==0.13.0, or install clang")
+    return found
 
 
 def zig_toolchain(machine: str) -> Toolchain | None:
@@ -93,7 +105,7 @@ def system_toolchain(machine: str) -> Toolchain | None:
 
 
 def find_module(name: str) -> object | None:
-    """Return the import spec of a module, or None."""
+    """Return the import specification of a module, or None."""
     return importlib.util.find_spec(name)
 
 
@@ -121,9 +133,8 @@ class NativeLibrary:
         if not (self.native / BPF_SOURCE).exists():
             raise CannotCompileError(f"native/{BPF_SOURCE} is missing from this source tree")
         stamp = self._stamp()
-        if library_path(self.root).exists() and stamp_path(self.root).exists():
-            if stamp_path(self.root).read_text() == stamp:
-                return
+        if library_path(self.root).exists() and self._former_stamp() == stamp:
+            return
         self.work.mkdir(parents=True, exist_ok=True)
         self._compile()
         stamp_path(self.root).write_text(stamp)
@@ -133,6 +144,10 @@ class NativeLibrary:
         for source in (Path(__file__), *self._inputs()):
             digest.update(source.name.encode() + b"\0" + source.read_bytes())
         return digest.hexdigest()
+
+    def _former_stamp(self) -> str:
+        stamp = stamp_path(self.root)
+        return stamp.read_text() if stamp.exists() else ""
 
     def _inputs(self) -> Iterator[Path]:
         return iter(sorted([*self.native.glob("*.c"), *self.native.glob("*.h")]))
@@ -150,7 +165,9 @@ class NativeLibrary:
         fresh.replace(library_path(self.root))
 
     def _run(self, *command: str) -> None:
-        result = subprocess.run(command, capture_output=True, text=True, env=self._environment(), cwd=self.root)
+        result = subprocess.run(
+            command, capture_output=True, text=True, env=self._environment(), cwd=self.root, check=False
+        )
         if result.returncode != 0:
             raise CannotCompileError(f"{self.toolchain.name} could not compile native/:\n{result.stderr.strip()}")
         sys.stderr.write(result.stderr)
