@@ -1,0 +1,1 @@
+"""From journal to store: decode, sort, resolve, write; nothing here runs on the recorded command's path."""

@@ -1,0 +1,111 @@
+"""The recorder's side of the worker: start it, nudge it, hear which segments may be used again.
+
+The protocol, in lines of text. To the worker: ``advance`` (the journal has grown), ``finish`` (the journal has ended).
+From the worker: ``recyclable N N …`` (segments of the ring's stream whose every observation is safe in the store),
+``done`` and ``failed MESSAGE``. The end of its input without ``finish`` ends the worker; its half-made store stays usable.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from diffkeeper.errors import DiffkeeperError
+
+
+class Background:
+    """Run ``python -m diffkeeper.worker`` for one trace; use as a context manager."""
+
+    def __init__(self, trace_dir: Path) -> None:
+        """Start the worker; it waits for the first ``advance``."""
+        command = [sys.executable, "-P", "-m", "diffkeeper.worker", os.fspath(trace_dir)]
+        self._process = subprocess.Popen(  # by exec: a fork of a process with an open store hangs
+            command,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # the terminal is the command's; what went wrong comes as a ``failed`` line
+            start_new_session=True,
+            env=_environment(),
+        )
+        self._unread = b""
+        os.set_blocking(self._stdin.fileno(), False)
+        os.set_blocking(self._stdout.fileno(), False)
+
+    @property
+    def _stdin(self) -> IO[bytes]:
+        assert self._process.stdin is not None, "the worker was started with a pipe"
+        return self._process.stdin
+
+    @property
+    def _stdout(self) -> IO[bytes]:
+        assert self._process.stdout is not None, "the worker was started with a pipe"
+        return self._process.stdout
+
+    @property
+    def pid(self) -> int:
+        """Return the worker's process id, which the engine spares."""
+        return self._process.pid
+
+    def advance(self) -> list[int]:
+        """Tell that the journal has grown; return the segments that may be used again since the last call.
+
+        Never waits. Raises DiffkeeperError when the worker has failed.
+        """
+        self._send(b"advance\n")
+        return self._recyclable(self._lines(self._stdout.read(65_536) or b""))
+
+    def finish(self) -> None:
+        """Tell that the journal has ended and wait until the store is whole; raises DiffkeeperError if it cannot be."""
+        os.set_blocking(self._stdin.fileno(), True)
+        os.set_blocking(self._stdout.fileno(), True)
+        self._send(b"finish\n")
+        lines = self._lines(b"".join(iter(lambda: self._stdout.read(65_536), b"")) + b"\n")
+        self._recyclable(lines)
+        if self._process.wait() != 0 or b"done" not in lines:
+            raise DiffkeeperError("the worker ended before the trace was processed; reading the trace will process it")
+
+    def close(self) -> None:
+        """End the worker if it still runs; what it has flushed stays."""
+        self._stdin.close()
+        self._process.kill()
+        self._process.wait()
+        self._stdout.close()
+
+    def __enter__(self) -> Background:
+        """Return self."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close."""
+        self.close()
+
+    def _send(self, line: bytes) -> None:
+        try:
+            self._stdin.write(line)  # a full pipe takes nothing: the worker has lines enough
+        except BrokenPipeError:
+            raise DiffkeeperError("the background worker has ended early") from None
+
+    def _lines(self, data: bytes) -> list[bytes]:
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        return lines
+
+    def _recyclable(self, lines: list[bytes]) -> list[int]:
+        numbers: list[int] = []
+        for line in lines:
+            word, _, rest = line.partition(b" ")
+            if word == b"recyclable":
+                numbers += map(int, rest.split())
+            elif word == b"failed":
+                raise DiffkeeperError(os.fsdecode(rest))
+        return numbers
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment with this package importable, however it was found."""
+    package_home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return {**os.environ, "PYTHONPATH": package_home, "PYTHONDONTWRITEBYTECODE": "1"}
