@@ -1,0 +1,97 @@
+"""Reads the code blocks of a Markdown document, runs its sessions, and writes real output back into it.
+
+A block of language ``console`` is a session: lines that start with ``$`` are commands, the others what they print.
+``python`` is a program. Both are run. Any other language is not: ``sh`` for what changes the machine, ``text``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PID = re.compile(r"\[\d+\]")
+_EVENT = re.compile(r"@\d+")
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
+_CLOCK = re.compile(r"\b\d\d:\d\d\.\d+")
+_SPAN = re.compile(r"\b(?:\d+m)?\d+\.\d+s\b")
+_SIZE = re.compile(r"\d[\d.,]* [KMG]iB")
+_SPACES = re.compile(r" +")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: its language, its text, and where the text stands in the document."""
+
+    language: str
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a session and what it prints."""
+
+    command: str
+    output: str
+
+
+def blocks(document: str) -> Iterator[Block]:
+    """Yield the fenced blocks of a document."""
+    for match in _BLOCK.finditer(document):
+        yield Block(match[1], match[2], match.start(2), match.end(2))
+
+
+def steps(session: str) -> Iterator[Step]:
+    """Cut a session into its commands."""
+    for part in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
+        command, _, output = part.partition("\n")
+        yield Step(command, output)
+
+
+def run(command: list[str], place: Path) -> str:
+    """Run a command as a reader would, with the tested diffkeeper first on the PATH; return what a terminal shows."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"}
+    result = subprocess.run(
+        command,
+        cwd=place,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return result.stdout
+
+
+def run_session(session: str, place: Path) -> str:
+    """Return the session with what its commands print now."""
+    return "".join(f"$ {step.command}\n{_ended(run(['sh', '-c', step.command], place))}" for step in steps(session))
+
+
+def _ended(output: str) -> str:
+    """Return output with the newline that a block needs at its end."""
+    return output if output.endswith("\n") or not output else output + "\n"
+
+
+def without_chance(session: str) -> str:
+    """Return a session without what no two runs share: instants, durations, process ids, sizes, columns."""
+    for pattern, replacement in (
+        (_INSTANT, "INSTANT"),
+        (_CLOCK, "CLOCK"),
+        (_SPAN, "SPAN"),
+        (_PID, "[PID]"),
+        (_EVENT, "@N"),
+        (_SIZE, "SIZE"),
+        (_SPACES, " "),
+    ):
+        session = pattern.sub(replacement, session)
+    return session
