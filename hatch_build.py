@@ -18,7 +18,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 NATIVE_SOURCES = ("recorder.c", "index.c")
 BPF_SOURCE = "recorder.bpf.c"
 GLIBC = "2.17"
-TARGET_ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm64"}
+# Call numbers and registers differ by processor: native/calls.h must know each that is listed here.
+PROCESSORS = {"x86_64": "DK_ARCH_X86_64"}
 
 
 class CannotCompileError(Exception):
@@ -74,8 +75,9 @@ def build_native(root: Path) -> str:
 def choose_toolchains() -> list[Toolchain]:
     """Return the toolchains present; DIFFKEEPER_COMPILER = zig, system, any or none says which may be used."""
     machine = platform.machine()
-    if sys.platform != "linux" or machine not in TARGET_ARCHITECTURES:
-        raise CannotCompileError(f"it exists for Linux on x86_64 and aarch64, and this is {sys.platform} on {machine}")
+    if sys.platform != "linux" or machine not in PROCESSORS:
+        supported = ", ".join(PROCESSORS)
+        raise CannotCompileError(f"it exists for Linux on {supported}, and this is {sys.platform} on {machine}")
     wanted = os.environ.get("DIFFKEEPER_COMPILER") or "any"
     if wanted == "none":
         raise CannotCompileError("DIFFKEEPER_COMPILER=none")
@@ -153,9 +155,11 @@ class NativeLibrary:
         return iter(sorted([*self.native.glob("*.c"), *self.native.glob("*.h")]))
 
     def _compile(self) -> None:
-        machine = TARGET_ARCHITECTURES[platform.machine()]
+        processor = PROCESSORS[platform.machine()]
         bpf_object = self.work / "recorder.bpf.o"
-        self._run(*self.toolchain.bpf, *bpf_flags(machine), "-c", str(self.native / BPF_SOURCE), "-o", str(bpf_object))
+        self._run(
+            *self.toolchain.bpf, *bpf_flags(processor), "-c", str(self.native / BPF_SOURCE), "-o", str(bpf_object)
+        )
         embedding = self.work / "embedded.S"
         embedding.write_text(embedding_source(bpf_object))
         sources = [str(self.native / name) for name in NATIVE_SOURCES if (self.native / name).exists()]
@@ -178,15 +182,15 @@ class NativeLibrary:
         return {**os.environ, **caches}
 
 
-def bpf_flags(machine: str) -> tuple[str, ...]:
+def bpf_flags(processor: str) -> tuple[str, ...]:
     """Return the flags of the kernel half; -g because BTF is made from the debug information."""
-    return ("-target", "bpf", "-O2", "-g", "-Wall", "-Werror", f"-D__TARGET_ARCH_{machine}", "-mcpu=v3")
+    return ("-target", "bpf", "-O2", "-g", "-Wall", "-Werror", f"-D{processor}", "-mcpu=v3")
 
 
 def native_flags() -> tuple[str, ...]:
     """Return the flags of the process half."""
     warnings = ("-Wall", "-Wextra", "-Werror")
-    return ("-shared", "-fPIC", "-O2", "-std=gnu11", "-fvisibility=hidden", *warnings, "-pthread", "-ldl")
+    return ("-shared", "-fPIC", "-O2", "-std=gnu11", *warnings, "-pthread", "-ldl")
 
 
 def embedding_source(bpf_object: Path) -> str:
