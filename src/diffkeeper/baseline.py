@@ -1,0 +1,229 @@
+"""Take the state of the watch roots before the command: every entry, and the content of every regular file.
+
+The engine is attached by then, so what changes while this runs is recorded as well and replay settles it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from diffkeeper.baseline_content import ChunkSink, Content, EncodeChunk, read_content
+from diffkeeper.baseline_format import KIND_ENTRIES, BaselineEntry, ContentState, encode_entry
+from diffkeeper.baseline_index import Directory, Found, Unread, Walk, WalkReport, inode_of
+from diffkeeper.rules import Rules
+
+_BATCH_BYTES = 1 << 20
+_MOST_WORKERS = 4
+_GROUP_FILES = 64
+_GROUP_BYTES = 8 << 20
+_WAITING_GROUPS = 16
+_NOT_READ = Content(ContentState.NOT_KEPT)
+
+Progress = Callable[[int, int], None]  # (entries, bytes of content) so far
+
+
+class BatchWriter(Protocol):
+    """Take batches for the journal, as ``store.journal.JournalWriter`` does."""
+
+    def append(self, kind: int, payload: bytes) -> object:
+        """Append one batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineRoot:
+    """Name a watch root; the label is what its paths begin with in the trace, empty when it is the only one."""
+
+    path: bytes
+    label: bytes = b""
+
+
+@dataclass(slots=True)
+class BaselineReport:
+    """Say what the baseline holds and what it had to leave out; times are CLOCK_MONOTONIC."""
+
+    started_ns: int
+    ended_ns: int = 0
+    entries: int = 0
+    files: int = 0
+    content_bytes: int = 0  # holes and duplicates counted
+    chunks: int = 0  # distinct
+    stored_bytes: int = 0
+    unread: list[Unread] = field(default_factory=list)
+    mounts_left_out: list[bytes] = field(default_factory=list)
+
+
+def take_baseline(
+    roots: Sequence[BaselineRoot],
+    writer: BatchWriter,
+    *,
+    encode: EncodeChunk | None,
+    rules: Rules,
+    skip: Iterable[tuple[int, int]] = (),
+    progress: Progress = lambda entries, content_bytes: None,
+) -> BaselineReport:
+    """Write the baseline of the roots to the journal and return what it holds.
+
+    ``encode`` turns a chunk into its stored value; None leaves content out (``--baseline index``). ``skip`` are
+    (s_dev, inode) of what must not be looked at, the trace's own directory. Raises RecordError when a root cannot be
+    read; anything below a root that cannot be read is listed in the report.
+    """
+    report = BaselineReport(time.monotonic_ns())
+    walked = WalkReport(report.unread, report.mounts_left_out)
+    walks = [Walk(root.path, root.label, rules, frozenset(skip), walked) for root in roots]
+    scribe = _Scribe(writer, report, progress, ChunkSink(writer.append, encode) if encode else None)
+    _take(walks, scribe)
+    report.ended_ns = time.monotonic_ns()
+    return report
+
+
+def _take(walks: list[Walk], scribe: _Scribe) -> None:
+    """Write the entries of the roots, then what is below them."""
+    firsts = [walk.root_entry() for walk in walks]
+    for first in firsts:
+        scribe.write(first, _NOT_READ)
+    directories = (found for walk, first in zip(walks, firsts, strict=True) for found in walk.directories(first))
+    if scribe.sink is None:
+        for directory in directories:
+            scribe.write_all(directory.entries, [_NOT_READ] * len(directory.entries))
+            directory.close()
+    else:
+        _Readers(scribe, scribe.sink).read(directories)
+    scribe.flush()
+
+
+class _Scribe:
+    """Write entries, in the order in which they were found."""
+
+    def __init__(self, writer: BatchWriter, report: BaselineReport, progress: Progress, sink: ChunkSink | None) -> None:
+        """Start without entries."""
+        self.sink = sink
+        self._writer = writer
+        self._report = report
+        self._progress = progress
+        self._records: list[bytes] = []
+        self._record_bytes = 0
+
+    def write_all(self, entries: Sequence[Found], contents: Sequence[Content]) -> None:
+        """Write some entries and tell the progress."""
+        for found, content in zip(entries, contents, strict=True):
+            self.write(found, content)
+        self._progress(self._report.entries, self._report.content_bytes)
+
+    def write(self, found: Found, content: Content) -> None:
+        """Write one entry."""
+        self._count(found, content)
+        record = encode_entry(_entry(found, content))
+        self._records.append(record)
+        self._record_bytes += len(record)
+        if self._record_bytes >= _BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting, content before the entries that name it."""
+        if self.sink is not None:
+            self.sink.flush()
+            self._report.chunks, self._report.stored_bytes = self.sink.chunks, self.sink.stored_bytes
+        if self._records:
+            self._writer.append(KIND_ENTRIES, b"".join(self._records))
+        self._records, self._record_bytes = [], 0
+
+    def _count(self, found: Found, content: Content) -> None:
+        """Add an entry to the report."""
+        self._report.entries += 1
+        self._report.files += stat.S_ISREG(found.status.st_mode)
+        self._report.content_bytes += sum(length for _, length in content.chunks)
+        if content.reason:
+            self._report.unread.append(Unread(found.path, content.reason))
+
+
+def _entry(found: Found, content: Content) -> BaselineEntry:
+    """Return the entry to write: metadata as of the reading of the content, where there was one."""
+    inode = inode_of(content.status or found.status, found.generation)
+    if content.state == ContentState.CHANGED:  # the size must be that of the bytes kept; events settle the rest
+        inode = replace(inode, size=sum(length for _, length in content.chunks))
+    return BaselineEntry(
+        found.index, found.parent, found.name, inode, found.target, found.xattrs, content.state, content.chunks,
+        found.seen_ns,
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Group:
+    """Hold some files of one directory that one task reads; the last group of a directory closes it."""
+
+    directory: Directory
+    entries: list[Found]
+    is_last: bool
+
+
+class _Readers:
+    """Read content in several threads and hand it to the scribe in the order of the walk.
+
+    Memory is bounded: at most ``_WAITING_GROUPS`` groups are on their way, and each thread holds one chunk.
+    """
+
+    def __init__(self, scribe: _Scribe, sink: ChunkSink) -> None:
+        """Start without work."""
+        self._scribe = scribe
+        self._sink = sink
+        self._linked: dict[tuple[int, int], Content] = {}  # content of files with several names, by device and inode
+        self._waiting: deque[tuple[_Group, Future[list[Content]]]] = deque()
+
+    def read(self, directories: Iterator[Directory]) -> None:
+        """Read everything."""
+        workers = min(_MOST_WORKERS, os.cpu_count() or 1)
+        with ThreadPoolExecutor(workers, "baseline") as pool:
+            try:
+                for directory in directories:
+                    for group in _groups(directory):
+                        self._waiting.append((group, pool.submit(self._read_group, group)))
+                        if len(self._waiting) > _WAITING_GROUPS:
+                            self._finish_one()
+                while self._waiting:
+                    self._finish_one()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _read_group(self, group: _Group) -> list[Content]:
+        """Read the files of a group (in a thread)."""
+        return [self._read_one(group.directory.fd, found) for found in group.entries]
+
+    def _read_one(self, directory_fd: int, found: Found) -> Content:
+        """Read one entry, once for all names of a file (two threads may both do it: harmless)."""
+        if not stat.S_ISREG(found.status.st_mode):
+            return _NOT_READ
+        if found.status.st_nlink == 1:
+            return read_content(directory_fd, found, self._sink)
+        key = found.status.st_dev, found.status.st_ino
+        content = self._linked.get(key) or read_content(directory_fd, found, self._sink)
+        if content.state == ContentState.KEPT:
+            self._linked[key] = content
+        return content
+
+    def _finish_one(self) -> None:
+        """Wait for the oldest group and write its entries."""
+        group, future = self._waiting.popleft()
+        self._scribe.write_all(group.entries, future.result())
+        if group.is_last:
+            group.directory.close()
+
+
+def _groups(directory: Directory) -> Iterator[_Group]:
+    """Cut the entries of a directory into tasks that are worth a thread's while."""
+    group: list[Found] = []
+    group_bytes = 0
+    for found in directory.entries:
+        if len(group) >= _GROUP_FILES or group_bytes >= _GROUP_BYTES:
+            yield _Group(directory, group, is_last=False)
+            group, group_bytes = [], 0
+        group.append(found)
+        group_bytes += found.status.st_size
+    yield _Group(directory, group, is_last=True)

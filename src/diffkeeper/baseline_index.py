@@ -1,0 +1,260 @@
+"""Walk a tree and read the metadata of every entry, without following a symlink or crossing into another mount.
+
+What is found is handed on one directory at a time, a directory before what is in it. Nothing is changed by looking,
+not even access times where the file system lets that be asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from diffkeeper import native
+from diffkeeper.baseline_format import NO_PARENT
+from diffkeeper.errors import RecordError
+from diffkeeper.model.observation import Inode
+from diffkeeper.rules import Rules
+
+GENERATION_UNKNOWN = -1
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LONGEST_PATH_BYTES = 4000  # PATH_MAX is 4,096 with the NUL; deeper directories are reached in several steps
+_NO_XATTRS = frozenset({errno.ENOTSUP, errno.ENODATA, errno.ENOENT, errno.ENOTDIR})
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(slots=True)
+class Found:
+    """Hold one entry as the walk found it; ``status`` is what lstat said."""
+
+    index: int
+    parent: int
+    name: bytes
+    path: bytes  # as the trace has it
+    status: os.stat_result
+    seen_ns: int
+    generation: int = GENERATION_UNKNOWN
+    target: bytes = b""
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(slots=True)
+class Directory:
+    """Hold an open directory and the entries found in it; close it when nothing more is to be read there."""
+
+    fd: int
+    entries: list[Found]
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Name an entry of which a part could not be read, and why."""
+
+    path: bytes
+    reason: str
+
+
+@dataclass(slots=True)
+class WalkReport:
+    """Collect what the walks of all roots left out."""
+
+    unread: list[Unread] = field(default_factory=list)
+    mounts_left_out: list[bytes] = field(default_factory=list)
+    entries: int = 0
+
+
+def s_dev(st_dev: int) -> int:
+    """Return a device number as the kernel writes it inside (major << 20 | minor)."""
+    return os.major(st_dev) << 20 | os.minor(st_dev)
+
+
+def inode_of(status: os.stat_result, generation: int) -> Inode:
+    """Return identity and metadata from what stat said."""
+    return Inode(
+        s_dev(status.st_dev), status.st_ino, generation, status.st_mode, status.st_nlink, status.st_uid, status.st_gid,
+        status.st_size, status.st_mtime_ns, s_dev(status.st_rdev),
+    )  # fmt: skip
+
+
+class Walk:
+    """Walk one root; ``directories`` yields what is found."""
+
+    def __init__(
+        self, root: bytes, label: bytes, rules: Rules, skip: frozenset[tuple[int, int]], report: WalkReport
+    ) -> None:
+        """Open the root; ``label`` is what paths of the trace begin with, empty for a single root.
+
+        ``skip`` holds (st_dev as s_dev, inode) of directories that are never looked at: the trace itself.
+        """
+        self._root = os.path.realpath(root)
+        self._label = label
+        self._rules = rules
+        self._skip = skip
+        self._report = report
+        self._mount_points = _mount_points_below(self._root)
+        try:
+            self._root_fd = _open_directory(self._root, None)
+        except OSError as error:
+            raise RecordError(f"watch root {os.fsdecode(root)} cannot be read: {error.strerror}") from error
+        self._device = os.fstat(self._root_fd).st_dev
+
+    def directories(self, first: Found) -> Iterator[Directory]:
+        """Yield each directory from the root on, whose entry is ``first``, with its entries; the caller closes them."""
+        pending = [first]
+        try:
+            while pending:
+                parent = pending.pop()
+                directory = self._read(parent)
+                if directory is not None:
+                    pending += [found for found in directory.entries if stat.S_ISDIR(found.status.st_mode)]
+                    yield directory
+        finally:
+            os.close(self._root_fd)
+
+    def root_entry(self) -> Found:
+        """Return the entry of the root itself."""
+        seen_ns = time.monotonic_ns()
+        found = Found(self._report.entries, NO_PARENT, b"", self._label, os.fstat(self._root_fd), seen_ns)
+        self._report.entries += 1
+        found.generation = native.inode_generations(self._root_fd, [b""])[0]
+        found.xattrs = self._xattrs(b"/proc/self/fd/%d" % self._root_fd, found, follow=True)
+        return found
+
+    def _read(self, parent: Found) -> Directory | None:
+        """Open a directory and read the metadata of its entries; None when it cannot be read, which is reported."""
+        relative = parent.path[len(self._label) :].lstrip(b"/")
+        try:
+            fd = _open_below(self._root_fd, relative, parent.status)
+        except OSError as error:
+            self._unread(parent.path, f"directory not read: {error.strerror}")
+            return None
+        try:
+            return Directory(fd, self._read_entries(fd, parent))
+        except OSError as error:
+            os.close(fd)
+            self._unread(parent.path, f"directory not read: {error.strerror}")
+            return None
+
+    def _unread(self, path: bytes, reason: str) -> None:
+        """Note what could not be read."""
+        self._report.unread.append(Unread(path, reason))
+
+    def _read_entries(self, fd: int, parent: Found) -> list[Found]:
+        """Read the metadata of all entries of an open directory, by inode number, which spares a disk its seeks."""
+        with os.scandir(fd) as listing:
+            names = [os.fsencode(entry.name) for entry in sorted(listing, key=os.DirEntry.inode)]
+        prefix = parent.path + b"/" if parent.path else b""
+        entries = [found for name in names if (found := self._look(fd, parent.index, name, prefix + name)) is not None]
+        generations = native.inode_generations(fd, [found.name for found in entries])
+        for found, generation in zip(entries, generations, strict=True):
+            found.generation = generation
+            self._read_rest(fd, found)
+        return entries
+
+    def _look(self, fd: int, parent: int, name: bytes, path: bytes) -> Found | None:
+        """Return an entry, or None when it vanished or is to be left out."""
+        seen_ns = time.monotonic_ns()
+        try:
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None  # it was removed since the listing; the engine saw that
+        except OSError as error:
+            self._unread(path, f"metadata not read: {error.strerror}")
+            return None
+        if self._is_left_out(path, status):
+            return None
+        found = Found(self._report.entries, parent, name, path, status, seen_ns)
+        self._report.entries += 1
+        return found
+
+    def _is_left_out(self, path: bytes, status: os.stat_result) -> bool:
+        """Say whether an entry is another mount, the trace itself, or excluded."""
+        if status.st_dev != self._device or (self._mount_points and self._absolute(path) in self._mount_points):
+            self._report.mounts_left_out.append(path)
+            return True
+        if (s_dev(status.st_dev), status.st_ino) in self._skip:
+            return True
+        return bool(self._rules) and self._rules.is_excluded(path, stat.S_ISDIR(status.st_mode))
+
+    def _absolute(self, path: bytes) -> bytes:
+        """Return the absolute path of a path of the trace."""
+        return os.path.join(self._root, path[len(self._label) :].lstrip(b"/"))
+
+    def _read_rest(self, fd: int, found: Found) -> None:
+        """Read what lstat does not tell: the target of a symlink, and extended attributes."""
+        if stat.S_ISLNK(found.status.st_mode):
+            with contextlib.suppress(OSError):  # it was removed or replaced; the engine saw that
+                found.target = os.readlink(found.name, dir_fd=fd)
+        # There is no listxattr below a descriptor before Linux 6.13; the descriptor's own path stands in for it.
+        found.xattrs = self._xattrs(b"/proc/self/fd/%d/%s" % (fd, found.name), found, follow=False)
+
+    def _xattrs(self, path: bytes, found: Found, *, follow: bool) -> tuple[tuple[bytes, bytes], ...]:
+        """Return the extended attributes of an entry; what cannot be read is reported."""
+        try:
+            names = os.listxattr(path, follow_symlinks=follow)
+            return tuple((os.fsencode(name), os.getxattr(path, name, follow_symlinks=follow)) for name in names)
+        except OSError as error:
+            if error.errno not in _NO_XATTRS:
+                self._unread(found.path, f"extended attributes not read: {error.strerror}")
+            return ()
+
+
+def _open_below(root_fd: int, relative: bytes, expected: os.stat_result) -> int:
+    """Open a directory below the root and make sure that it is the one that was seen there.
+
+    The check is what keeps a directory that was swapped for a symlink from leading the walk out of the root.
+    """
+    fd = _open_in_steps(root_fd, relative)
+    status = os.fstat(fd)
+    if (status.st_dev, status.st_ino) == (expected.st_dev, expected.st_ino):
+        return fd
+    os.close(fd)
+    raise FileNotFoundError(0, "replaced by another entry while the tree was read")
+
+
+def _open_in_steps(root_fd: int, relative: bytes) -> int:
+    """Open a directory below the root however long its path is."""
+    fd = _open_directory(b".", root_fd)
+    while relative:
+        step, relative = _first_step(relative)
+        try:
+            deeper = _open_directory(step, fd)
+        finally:
+            os.close(fd)
+        fd = deeper
+    return fd
+
+
+def _first_step(relative: bytes) -> tuple[bytes, bytes]:
+    """Split a path into what one open can take, and the rest."""
+    if len(relative) <= _LONGEST_PATH_BYTES:
+        return relative, b""
+    cut = relative.rindex(b"/", 0, _LONGEST_PATH_BYTES)
+    return relative[:cut], relative[cut + 1 :]
+
+
+def _open_directory(path: bytes, dir_fd: int | None) -> int:
+    """Open a directory, without changing its access time where that is allowed (owner or root)."""
+    try:
+        return os.open(path, _OPEN_DIRECTORY | getattr(os, "O_NOATIME", 0), dir_fd=dir_fd)
+    except PermissionError:
+        return os.open(path, _OPEN_DIRECTORY, dir_fd=dir_fd)
+
+
+def _mount_points_below(root: bytes) -> frozenset[bytes]:
+    """Return the mount points below a root: a bind mount of the same device cannot be told by its device number."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            points = [_OCTAL.sub(lambda match: bytes([int(match[1], 8) & 255]), line.split()[4]) for line in file]
+    except OSError:
+        return frozenset()
+    return frozenset(point for point in points if point.startswith(root.rstrip(b"/") + b"/") and point != root)
