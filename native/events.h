@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * WIRE FORMAT: every struct and constant that crosses from the kernel (recorder.bpf.c) to the drain thread (recorder.c)
+ * and, unchanged, into the journal, where engines/decoder.py reads it. Little endian. It carries no version: the three
+ * are built together; the journal's session facts name the diffkeeper release that wrote it.
+ *
+ * Every record starts with struct dk_header and is a multiple of 8 bytes long; `size` is the length of the whole.
+ */
+#ifndef DIFFKEEPER_EVENTS_H
+#define DIFFKEEPER_EVENTS_H
+
+#ifndef __BPF__
+#include <stdint.h>
+typedef uint8_t dk_u8;
+typedef uint16_t dk_u16;
+typedef uint32_t dk_u32;
+typedef uint64_t dk_u64;
+typedef int64_t dk_s64;
+#else
+typedef unsigned char dk_u8;
+typedef unsigned short dk_u16;
+typedef unsigned int dk_u32;
+typedef unsigned long long dk_u64;
+typedef long long dk_s64;
+#endif
+
+#define DK_PATH_MAX 4096
+#define DK_COMM_LEN 16
+#define DK_TOUCHED_MAX 8
+#define DK_PIECE_MAX 65536
+#define DK_XATTR_NAME_MAX 256
+#define DK_ARGV_MAX 4096
+
+enum dk_type {
+	DK_DATA = 1,	  /* dk_data + payload */
+	DK_PIECE = 2,	  /* dk_piece + payload: more payload of the record with the same sequence */
+	DK_COPY = 3,	  /* dk_copy */
+	DK_SIZE = 4,	  /* dk_size */
+	DK_NAME = 5,	  /* dk_name + touched inodes + path + path2 */
+	DK_OPEN = 6,	  /* dk_open + touched inodes + name */
+	DK_ATTR = 7,	  /* dk_attr + xattr name + xattr value */
+	DK_CLOSE = 8,	  /* dk_close */
+	DK_OUTPUT = 9,	  /* dk_output + payload */
+	DK_PROCESS = 10,  /* dk_process */
+	DK_EXEC = 11,	  /* dk_exec + argv + exe + cwd */
+	DK_EXIT = 12,	  /* dk_exit */
+	DK_DIRECTORY = 13,/* reserved: chain of a directory up to its root */
+	DK_LATE = 14,	  /* dk_late + bytes: written by the drain thread */
+	DK_ENTRY = 15,	  /* dk_entry + name + target: written by the drain thread */
+	DK_LOST = 16,	  /* dk_lost: written by the drain thread */
+};
+
+/* Flags; the same bits as diffkeeper.model.observation.Flag, and two of the wire's own. */
+enum dk_flag {
+	DK_F_OUTSIDER = 1,
+	DK_F_IN_LOCK = 2,
+	DK_F_AMBIGUOUS = 4,
+	DK_F_BY_REFERENCE = 8,
+	DK_F_FAULT = 16,
+	DK_F_APPEND = 32,
+	DK_F_DIRECT = 64,
+	DK_F_UNTOUCHED = 128,
+	DK_F_IMPORT = 256, /* something came in from outside: the drain thread reads it at once */
+	DK_F_MORE = 512,   /* DK_PIECE records with the same sequence follow */
+};
+
+enum dk_data_op { DK_OP_WRITE = 1, DK_OP_SENDFILE = 2, DK_OP_SPLICE = 3, DK_OP_COPY_RANGE = 4, DK_OP_CLONE = 5 };
+enum dk_size_op { DK_OP_TRUNCATE = 1, DK_OP_FALLOCATE = 2 };
+enum dk_name_op {
+	DK_OP_MKDIR = 1,
+	DK_OP_MKNOD = 2,
+	DK_OP_SYMLINK = 3,
+	DK_OP_LINK = 4,
+	DK_OP_UNLINK = 5,
+	DK_OP_RMDIR = 6,
+	DK_OP_RENAME = 7
+};
+enum dk_attr_op { DK_OP_CHMOD = 1, DK_OP_CHOWN = 2, DK_OP_UTIME = 3, DK_OP_SETXATTR = 4, DK_OP_REMOVEXATTR = 5 };
+enum dk_lost_channel { DK_LOST_RING = 0, DK_LOST_TABLE = 1, DK_LOST_RECURSION = 2, DK_LOST_QUEUE = 3, DK_LOST_CHANNELS = 4 };
+
+struct dk_header {
+	dk_u32 size;
+	dk_u8 type;
+	dk_u8 op;
+	dk_u16 flags;
+	dk_u64 sequence;
+	dk_u64 t_ns;	 /* decisive instant, CLOCK_MONOTONIC */
+	dk_u64 enter_ns; /* 0: the entry was not observed */
+	dk_u64 exit_ns;
+	dk_u32 pid;
+	dk_u32 tid;
+	dk_s64 result;
+};
+
+struct dk_inode {
+	dk_u64 ino;
+	dk_u32 dev; /* s_dev: major << 20 | minor */
+	dk_u32 generation;
+	dk_u32 mode;
+	dk_u32 nlink;
+	dk_u32 uid;
+	dk_u32 gid;
+	dk_u64 size;
+	dk_s64 mtime_sec;
+	dk_u32 mtime_nsec;
+	dk_u32 rdev;
+};
+
+struct dk_base {
+	dk_u64 ino;
+	dk_u32 dev;
+	dk_u32 generation;
+};
+
+struct dk_data {
+	struct dk_header header;
+	struct dk_inode inode;
+	dk_u64 offset;
+	dk_u64 length;
+	dk_u32 payload; /* bytes that follow, from offset on */
+	dk_u32 zero;
+};
+
+struct dk_piece {
+	dk_u32 size;
+	dk_u8 type;
+	dk_u8 zero;
+	dk_u16 flags;
+	dk_u64 sequence; /* of the record it belongs to */
+	dk_u64 start;	 /* relative to that record's offset */
+	dk_u32 payload;
+	dk_u32 zero2;
+};
+
+struct dk_copy {
+	struct dk_header header;
+	struct dk_inode inode;
+	struct dk_inode source; /* ino 0: not a regular file */
+	dk_u64 offset;
+	dk_u64 length;
+	dk_u64 source_offset;
+};
+
+struct dk_size {
+	struct dk_header header;
+	struct dk_inode inode;
+	dk_u64 offset;
+	dk_u64 length;
+	dk_u32 mode;
+	dk_u32 zero;
+};
+
+struct dk_name {
+	struct dk_header header;
+	struct dk_base base;
+	struct dk_base base2;
+	dk_u32 call_flags;
+	dk_u16 touched; /* inodes that follow */
+	dk_u16 zero;
+	dk_u32 path_len; /* without NUL; padded to 8 */
+	dk_u32 path2_len;
+};
+
+struct dk_open {
+	struct dk_header header;
+	struct dk_inode inode;
+	struct dk_inode parent;
+	dk_u32 open_flags;
+	dk_u16 touched;
+	dk_u8 created;
+	dk_u8 truncated;
+	dk_u32 name_len;
+	dk_u32 zero;
+};
+
+struct dk_attr {
+	struct dk_header header;
+	struct dk_inode inode;
+	dk_u32 name_len;
+	dk_u32 value_len; /* bytes that follow; header.result is 0, value_full the length the call had */
+	dk_u32 value_full;
+	dk_u32 zero;
+};
+
+struct dk_close {
+	struct dk_header header;
+	struct dk_inode inode;
+};
+
+struct dk_output {
+	struct dk_header header;
+	dk_u64 length;
+	dk_u32 stream;
+	dk_u32 payload;
+};
+
+struct dk_process {
+	struct dk_header header; /* pid, tid: the process it is about */
+	dk_u32 parent;
+	dk_u32 is_fork;
+	dk_u8 comm[DK_COMM_LEN];
+};
+
+struct dk_exec {
+	struct dk_header header;
+	dk_u8 comm[DK_COMM_LEN];
+	dk_u32 argv_len; /* NUL separated; each part padded to 8 */
+	dk_u32 argv_full;
+	dk_u32 exe_len;
+	dk_u32 cwd_len;
+};
+
+struct dk_exit {
+	struct dk_header header;
+	dk_u32 status;
+	dk_u32 zero;
+};
+
+struct dk_late {
+	struct dk_header header; /* sequence: of the record whose bytes these are; result: 0, or -errno */
+	struct dk_inode inode;
+	dk_u64 offset;
+	dk_u64 read_from_ns;
+	dk_u64 read_to_ns;
+	dk_u32 payload;
+	dk_u32 zero;
+};
+
+struct dk_entry {
+	struct dk_header header; /* sequence: of the record that brought the subtree in */
+	struct dk_base parent;
+	struct dk_inode inode;
+	dk_u64 read_from_ns;
+	dk_u64 read_to_ns;
+	dk_u32 name_len;
+	dk_u32 target_len;
+};
+
+struct dk_lost {
+	struct dk_header header; /* op: enum dk_lost_channel; t_ns: when it was noticed */
+	dk_u64 count;
+	dk_u64 from_ns;
+};
+
+#define DK_ASSERT_SIZE(type, bytes) _Static_assert(sizeof(struct type) == (bytes), #type " has holes")
+DK_ASSERT_SIZE(dk_header, 56);
+DK_ASSERT_SIZE(dk_inode, 56);
+DK_ASSERT_SIZE(dk_base, 16);
+DK_ASSERT_SIZE(dk_data, 136);
+DK_ASSERT_SIZE(dk_piece, 32);
+DK_ASSERT_SIZE(dk_copy, 192);
+DK_ASSERT_SIZE(dk_size, 136);
+DK_ASSERT_SIZE(dk_name, 104);
+DK_ASSERT_SIZE(dk_open, 184);
+DK_ASSERT_SIZE(dk_attr, 128);
+DK_ASSERT_SIZE(dk_close, 112);
+DK_ASSERT_SIZE(dk_output, 72);
+DK_ASSERT_SIZE(dk_process, 80);
+DK_ASSERT_SIZE(dk_exec, 88);
+DK_ASSERT_SIZE(dk_exit, 64);
+DK_ASSERT_SIZE(dk_late, 144);
+DK_ASSERT_SIZE(dk_entry, 152);
+DK_ASSERT_SIZE(dk_lost, 72);
+
+#endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The little of the kernel that recorder.bpf.c reads: types with only the fields used, relocated at load (CO-RE), the
+ * helpers by number (include/uapi/linux/bpf.h), and the flags of calls that no BTF carries (uapi headers).
+ */
+#ifndef DIFFKEEPER_KERNEL_H
+#define DIFFKEEPER_KERNEL_H
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef int s32;
+typedef long long s64;
+
+#define SEC(name) __attribute__((section(name), used))
+#define __always_inline inline __attribute__((always_inline))
+#define __noinline __attribute__((noinline))
+#define __uint(name, value) int(*name)[value]
+#define __type(name, value) typeof(value) *name
+#define barrier_var(var) asm volatile("" : "+r"(var))
+#define offset_of(type, member) __builtin_offsetof(type, member)
+
+enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_LRU_HASH = 9, BPF_MAP_TYPE_RINGBUF = 27,
+       BPF_MAP_TYPE_TASK_STORAGE = 29 };
+enum { BPF_ANY = 0, BPF_F_NO_PREALLOC = 1, BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
+enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2, BPF_RB_AVAIL_DATA = 0 };
+
+static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
+static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
+static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
+static u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
+static long (*bpf_get_current_comm)(void *to, u32 size) = (void *)16;
+static long (*bpf_probe_read_user)(void *to, u32 size, const void *from) = (void *)112;
+static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
+static long (*bpf_probe_read_user_str)(void *to, u32 size, const void *from) = (void *)114;
+static long (*bpf_ringbuf_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
+static void *(*bpf_ringbuf_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
+static void (*bpf_ringbuf_submit)(void *record, u64 flags) = (void *)132;
+static u64 (*bpf_ringbuf_query)(void *ring, u64 flags) = (void *)134;
+static void *(*bpf_task_storage_get)(void *map, void *task, void *value, u64 flags) = (void *)156;
+static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
+static long (*bpf_loop)(u32 times, void *callback, void *context, u64 flags) = (void *)181;
+
+#define field_exists(field) __builtin_preserve_field_info(field, 2)
+/* Read a field through a pointer that the verifier does not know. */
+#define read_field(to, pointer, field) \
+	({ \
+		typeof(pointer) from_ = (pointer); \
+		bpf_probe_read_kernel((to), sizeof(*(to)), &from_->field); \
+	})
+
+#define core __attribute__((preserve_access_index))
+
+struct pt_regs {
+	unsigned long r10, r9, r8, ax, dx, si, di, orig_ax;
+} core;
+
+struct qstr {
+	u32 len;
+	const unsigned char *name;
+} core;
+
+struct hlist_node {
+	struct hlist_node *next;
+} core;
+
+struct hlist_head {
+	struct hlist_node *first;
+} core;
+
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+	struct inode *d_inode;
+	union {
+		struct hlist_node d_alias;
+	} d_u;
+} core;
+
+struct super_block {
+	u32 s_dev;
+	int s_stack_depth;
+} core;
+
+struct timespec64 {
+	s64 tv_sec;
+	long tv_nsec;
+} core;
+
+struct inode {
+	u16 i_mode;
+	u32 i_uid;
+	u32 i_gid;
+	struct super_block *i_sb;
+	unsigned long i_ino;
+	u32 i_nlink;
+	u32 i_rdev;
+	s64 i_size;
+	u32 i_generation;
+	struct hlist_head i_dentry;
+} core;
+
+/* mtime: two fields since Linux 6.11, __i_mtime in 6.7 to 6.10, i_mtime before. */
+struct inode___flat {
+	s64 i_mtime_sec;
+	u32 i_mtime_nsec;
+} core;
+
+struct inode___private {
+	struct timespec64 __i_mtime;
+} core;
+
+struct inode___plain {
+	struct timespec64 i_mtime;
+} core;
+
+struct vfsmount {
+	struct dentry *mnt_root;
+} core;
+
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+} core;
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+} core;
+
+struct file {
+	u32 f_mode;
+	u32 f_flags;
+	struct inode *f_inode;
+	struct path f_path;
+	s64 f_pos;
+} core;
+
+struct fdtable {
+	u32 max_fds;
+	struct file **fd;
+} core;
+
+struct files_struct {
+	struct fdtable *fdt;
+} core;
+
+struct fs_struct {
+	struct path root;
+	struct path pwd;
+} core;
+
+struct mm_struct {
+	unsigned long arg_start, arg_end;
+} core;
+
+struct signal_struct {
+	int group_exit_code;
+	u32 flags;
+} core;
+
+struct thread_info {
+	u32 status;
+} core;
+
+struct task_struct {
+	struct thread_info thread_info;
+	int pid;
+	int tgid;
+	int exit_code;
+	char comm[16];
+	struct task_struct *real_parent;
+	struct files_struct *files;
+	struct fs_struct *fs;
+	struct mm_struct *mm;
+	struct signal_struct *signal;
+} core;
+
+struct linux_binprm {
+	const char *filename;
+} core;
+
+#undef core
+
+enum { FMODE_WRITE = 2, FMODE_CREATED = 1 << 20 };
+enum { O_CREAT = 0100, O_TRUNC = 01000, O_APPEND = 02000, O_DIRECT = 040000, O_TMPFILE_BIT = 020000000 };
+enum { AT_FDCWD = -100, AT_REMOVEDIR = 0x200 };
+enum { RENAME_EXCHANGE = 2 };
+enum { S_IFMT = 0170000, S_IFDIR = 0040000, S_IFREG = 0100000 };
+enum { FICLONE = 0x40049409, FICLONERANGE = 0x4020940d };
+enum { SIGNAL_GROUP_EXIT = 4, TS_COMPAT = 2 };
+
+#endif
