@@ -5,13 +5,14 @@ import os
 
 import pytest
 
+from diffkeeper.engines import ebpf
+
 
 @functools.cache
 def ebpf_refusal() -> str | None:
-    """Return why recording with eBPF is impossible here, or None."""
-    from diffkeeper import native
-
-    return native.refusal()
+    """Return why recording with eBPF is impossible here, as record says it, or None."""
+    survey = ebpf.survey()
+    return None if survey.is_usable else survey.text()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
