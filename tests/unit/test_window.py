@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from diffkeeper.model.observation import Closed, Flag, Inode, Observation
-from diffkeeper.processing.window import Window
+from diffkeeper.processing.window import Released, Window
 
 SECOND = 1_000_000_000
 
@@ -15,41 +13,41 @@ def seen(sequence: int, t_ns: int) -> Observation:
     return Closed(sequence, t_ns, t_ns, t_ns, 7, 7, Flag(0), 0, inode)
 
 
-def sequences(observations: Sequence[Observation]) -> list[int]:
-    return [one.sequence for one in observations]
+def sequences(released: Released) -> list[int]:
+    return [one.sequence for one, _, _ in released.settled]
 
 
 def test_observations_leave_in_the_order_of_time_and_then_of_sequence() -> None:
     window = Window()
     window.add(1, 100, [seen(2, 30), seen(1, 30), seen(3, 10)])
     window.add(2, 200, [seen(4, 20)])
-    assert sequences(window.drain().ordered) == [3, 4, 1, 2]
+    assert sequences(window.drain()) == [3, 4, 1, 2]
 
 
 def test_nothing_leaves_before_the_journal_is_a_horizon_ahead() -> None:
     window = Window()
     window.add(1, 3 * SECOND, [seen(1, 1 * SECOND), seen(2, 3 * SECOND)])
-    assert sequences(window.release_all_due().ordered) == [1]
+    assert sequences(window.release_all_due()) == [1]
     assert window.covered == 0
     window.add(2, 5 * SECOND, [])
-    assert sequences(window.release_all_due().ordered) == [2]
+    assert sequences(window.release_all_due()) == [2]
     assert window.covered == 2
 
 
 def test_what_comes_behind_the_line_is_late() -> None:
     window = Window()
     window.add(1, 4 * SECOND, [seen(1, 1 * SECOND)])
-    assert sequences(window.release_all_due().ordered) == [1]
-    window.add(2, 4 * SECOND, [seen(2, 2 * SECOND - 5), seen(3, 4 * SECOND)])
+    assert window.release_all_due().late == 0
+    window.add(2, 5 * SECOND, [seen(2, 2 * SECOND - 5), seen(3, 3 * SECOND), seen(4, 4 * SECOND)])
     released = window.release_all_due()
-    assert (sequences(released.late), sequences(released.ordered)) == ([2], [])
+    assert (sequences(released), released.late) == ([2, 3], 1)
 
 
 def test_a_batch_is_covered_only_when_all_before_it_are() -> None:
     window = Window()
     window.add(1, 1 * SECOND, [seen(1, 3 * SECOND)])
     window.add(2, 4 * SECOND, [seen(2, 1 * SECOND)])
-    assert sequences(window.release_all_due().ordered) == [2]
+    assert sequences(window.release_all_due()) == [2]
     assert window.covered == 0
     window.drain()
     assert window.covered == 2
@@ -57,13 +55,14 @@ def test_a_batch_is_covered_only_when_all_before_it_are() -> None:
 
 def test_the_horizon_gives_way_before_memory_does() -> None:
     window = Window(most_waiting=100)
-    window.add(1, SECOND, [seen(number, number) for number in range(1, 301)])
-    assert len(window.release_all_due().ordered) == 251
+    for number in range(1, 301):
+        window.add(number, SECOND, [seen(number, number)])
+    assert len(window.release_all_due().settled) == 249
     assert window.shortened == 1
 
 
 def test_small_batches_are_not_sorted_one_by_one() -> None:
     window = Window()
     window.add(1, 10 * SECOND, [seen(1, 1)])
-    assert window.release().ordered == []
-    assert sequences(window.release_all_due().ordered) == [1]
+    assert window.release().settled == []
+    assert sequences(window.release_all_due()) == [1]
