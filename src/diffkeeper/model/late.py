@@ -1,0 +1,152 @@
+"""Join to each observation what was read late on its behalf, and judge whether that reading is exact.
+
+The rule: bytes read back over [r0, r1] for a change *e* are exact only if no other change of that extent or of the
+file's size has begun by r1 and ended after *e* began. Changes unfinished at r1 count, so observations are noted as they arrive
+and joined only when the window that sorts them has let them go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+from typing import NamedTuple, TypeAlias
+
+from diffkeeper.model.observation import (
+    DataWritten,
+    EntryRead,
+    Flag,
+    Inode,
+    LateData,
+    Observation,
+    Opened,
+    SizeChanged,
+)
+
+Late: TypeAlias = LateData | EntryRead
+Settled: TypeAlias = tuple[Observation, tuple[Late, ...], bool]
+
+_END = 1 << 64
+_KEPT_NS = 4_000_000_000  # how long single changes are kept before they are merged into one that disturbs as much
+_FORGOTTEN_NS = 60_000_000_000  # no call is expected to last as long
+_IN_LOCK = int(Flag.IN_LOCK)
+_BY_REFERENCE = int(Flag.BY_REFERENCE)
+
+
+class _Change(NamedTuple):
+    begin: int
+    end: int
+    enter_ns: int
+    exit_ns: int
+    sequence: int
+    locked_ns: int  # 0: the time is not from inside the lock
+
+
+class LateReadings:
+    """Remember late readings and recent changes between the arrival of observations and their turn."""
+
+    def __init__(self) -> None:
+        self._late: dict[int, list[Late]] = {}
+        self._taken: set[int] = set()
+        self._changes: dict[tuple[int, int, int], list[_Change]] = {}
+        self._last_exit_ns: dict[int, int] = {}
+        self._enter_ns: dict[int, int] = {}  # of changes that wait for late data
+        self._pruned_ns = 0
+
+    def note(self, observations: Iterable[Observation]) -> None:
+        """Look at observations as they arrive, in the ring's order (each task's own are in order there)."""
+        for observation in observations:
+            if isinstance(observation, LateData | EntryRead):
+                self._late.setdefault(observation.of, []).append(observation)
+            else:
+                self._note(observation)
+
+    def join(self, observations: Iterable[Observation]) -> Iterator[Settled]:
+        """Yield each of the sorted observations with its late readings and whether all of them are exact.
+
+        A late reading that was joined is not yielded again; one that came after its observation's turn goes alone.
+        """
+        now_ns = self._pruned_ns
+        for observation in observations:
+            now_ns = max(now_ns, observation.t_ns)
+            if isinstance(observation, LateData | EntryRead):
+                if observation.sequence in self._taken:
+                    self._taken.discard(observation.sequence)
+                    continue
+                self._late.pop(observation.of, None)
+                yield observation, (), False
+            elif observation.sequence in self._late:
+                yield self._joined(observation)
+            else:
+                self._enter_ns.pop(observation.sequence, None)
+                yield observation, (), True
+        self._prune(now_ns)
+
+    def _joined(self, observation: Observation) -> Settled:
+        late = tuple(sorted(self._late.pop(observation.sequence), key=attrgetter("sequence")))
+        self._taken.update(reading.sequence for reading in late)
+        enter_ns = self._enter_ns.pop(observation.sequence, observation.enter_ns)
+        is_exact = not any(
+            isinstance(reading, LateData) and not reading.failed and self._is_disturbed(observation, enter_ns, reading)
+            for reading in late
+        )
+        return observation, late, is_exact
+
+    def _is_disturbed(self, observation: Observation, enter_ns: int, reading: LateData) -> bool:
+        begin, end = reading.offset, reading.offset + len(reading.data)
+        locked_ns = observation.t_ns if int(observation.flags) & _IN_LOCK else 0
+        for change in self._changes.get(reading.inode.identity, ()):
+            if change.sequence == observation.sequence or change.end <= begin or change.begin >= end:
+                continue
+            if change.locked_ns and change.locked_ns < locked_ns:
+                continue  # the inode's lock put it wholly before
+            if change.enter_ns <= reading.read_to_ns and change.exit_ns >= enter_ns:
+                return True
+        return False
+
+    def _note(self, observation: Observation) -> None:
+        # A task's calls do not overlap: where the entry was not seen, the call began after the task's last one ended.
+        enter_ns = observation.enter_ns or self._last_exit_ns.get(observation.tid, 0)
+        self._last_exit_ns[observation.tid] = observation.exit_ns
+        if int(observation.flags) & _BY_REFERENCE:
+            self._enter_ns[observation.sequence] = enter_ns
+        if isinstance(observation, DataWritten):
+            end = observation.offset + observation.length
+            self._add(observation.inode, observation, observation.offset, end, enter_ns)
+        elif isinstance(observation, SizeChanged) or (isinstance(observation, Opened) and observation.truncated):
+            self._add(observation.inode, observation, 0, _END, enter_ns)
+
+    def _add(self, inode: Inode, observation: Observation, begin: int, end: int, enter_ns: int) -> None:
+        locked_ns = observation.t_ns if int(observation.flags) & _IN_LOCK else 0
+        change = _Change(begin, end, enter_ns, observation.exit_ns, observation.sequence, locked_ns)
+        key = (inode.dev, inode.ino, inode.generation)
+        changes = self._changes.get(key)
+        if changes is None:
+            self._changes[key] = [change]
+        else:
+            changes.append(change)
+
+    def _prune(self, now_ns: int) -> None:
+        if now_ns - self._pruned_ns < _KEPT_NS:
+            return
+        self._pruned_ns = now_ns
+        for key, changes in list(self._changes.items()):
+            if max(change.exit_ns for change in changes) < now_ns - _FORGOTTEN_NS:
+                del self._changes[key]
+            elif len(changes) > 1:
+                self._changes[key] = _merged(changes, now_ns - _KEPT_NS)
+
+
+def _merged(changes: list[_Change], before_ns: int) -> list[_Change]:
+    """Join what ended before a time into one change that disturbs at least as much."""
+    old = [change for change in changes if change.exit_ns < before_ns]
+    if len(old) < 2:
+        return changes
+    joined = _Change(
+        min(change.begin for change in old),
+        max(change.end for change in old),
+        min(change.enter_ns for change in old),
+        max(change.exit_ns for change in old),
+        -1,
+        0,
+    )
+    return [joined, *(change for change in changes if change.exit_ns >= before_ns)]

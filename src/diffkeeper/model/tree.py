@@ -1,0 +1,258 @@
+"""The state of the files at one instant, as a pure fold of events over the baseline.
+
+``Tree.apply`` needs nothing but the event, and takes any: what does not fit the state changes as much of it as it can.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterable
+
+from diffkeeper.model.event import Event, Kind, Mark, Meta
+from diffkeeper.model.extents import ExtentMap
+from diffkeeper.model.namespace import Namespace
+from diffkeeper.model.node import NO_IDENTITY, Identity, Node
+
+__all__ = ["Identity", "Node", "Tree"]
+
+KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE = 1, 2, 8, 0x10, 0x20  # FALLOC_FL_*
+RESYNC_REMOVED = 1  # Event.detail of a RESYNC that found a name gone
+
+_REASONS = {
+    Mark.AMBIGUOUS: "which file or offset a write went to was not certain",
+    Mark.INEXACT: "read later than it was written",
+    Mark.LATE: "events came out of order",
+}
+_DOUBTS = Mark.AMBIGUOUS | Mark.INEXACT | Mark.LATE
+_DEFAULT_MODES = {
+    Kind.MKDIR: stat.S_IFDIR | 0o755,
+    Kind.SYMLINK: stat.S_IFLNK | 0o777,
+    Kind.MKNOD: stat.S_IFIFO | 0o644,
+}
+
+
+class Tree(Namespace):
+    """Hold nodes, names and content; the baseline is put in with ``add_root`` and ``add``, the rest with ``apply``."""
+
+    @classmethod
+    def from_nodes(cls, roots: Iterable[tuple[bytes, int]], nodes: Iterable[Node]) -> Tree:
+        """Build a tree of nodes whose ``names`` are complete; children are derived from them."""
+        tree = cls()
+        for node in nodes:
+            tree.insert(node)
+        for label, number in roots:
+            tree.make_root(label, number)
+        tree.relink()
+        return tree
+
+    def copy(self) -> Tree:
+        """Return a tree that changes on its own; content is shared until one side changes it."""
+        twin = Tree()
+        self._copy_into(twin, self.nodes.values())
+        return twin
+
+    def apply(self, event: Event) -> None:
+        """Change the state as the event says."""
+        handler = _HANDLERS[event.kind]
+        if handler is not None:
+            handler(self, event)
+
+    def _write(self, event: Event) -> None:
+        node = self.nodes.get(event.node)
+        if node is None or node.content is None:
+            return
+        write = node.content.write
+        for data in event.data:
+            write(data.offset, data.length, data.blob, data.start)
+        if event.meta is not None:
+            node.meta = event.meta
+        if event.marks:
+            _doubt(node, event.marks)
+        elif node.inexact and event.offset == 0 and event.length >= node.content.size:
+            node.inexact = ""
+
+    def _copy_range(self, event: Event) -> None:
+        node, source = self.nodes.get(event.node), self.nodes.get(event.source)
+        if node is None or node.content is None:
+            return
+        part = ExtentMap()
+        if source is not None and source.content is not None:
+            part = source.content.slice(event.source_offset, event.length)
+            node.inexact = node.inexact or source.inexact
+        node.content.paste(event.offset, part)
+        node.content.write_unknown(event.offset + part.size, event.length - part.size)
+        self._changed(event, node)
+
+    def _truncate(self, event: Event) -> None:
+        node = self.nodes.get(event.node)
+        if node is not None and node.content is not None:
+            node.content.truncate(event.size)
+            if event.size == 0:
+                node.inexact = ""
+            self._changed(event, node)
+
+    def _fallocate(self, event: Event) -> None:
+        node = self.nodes.get(event.node)
+        if node is not None and node.content is not None:
+            fallocate(node.content, event.detail, event.offset, event.length)
+            self._changed(event, node)
+
+    def _attribute(self, event: Event) -> None:
+        node = self.nodes.get(event.node)
+        if node is None:
+            return
+        if event.kind == Kind.SETXATTR:
+            node.xattrs[event.text] = event.value
+        elif event.kind == Kind.REMOVEXATTR:
+            node.xattrs.pop(event.text, None)
+        self._changed(event, node)
+
+    def _make(self, event: Event) -> None:
+        """Give a node a name, making it if need be (CREATE, MKDIR, SYMLINK, MKNOD, IMPORT)."""
+        node = self.nodes.get(event.node)
+        if node is None:
+            node = self._new(event)
+        if node is None:
+            return
+        if node.content is not None:
+            for data in event.data:
+                node.content.write(data.offset, data.length, data.blob, data.start)
+        if event.name:
+            self._place(node, event.parent, event.name)
+        self._changed(event, node)
+
+    def _new(self, event: Event) -> Node | None:
+        if event.node <= 0:
+            return None
+        mode = _DEFAULT_MODES.get(event.kind, stat.S_IFREG | 0o644)
+        meta = event.meta or Meta(mode, 0, 0, 0)
+        content = ExtentMap.unknown(event.size) if event.size > 0 else None
+        target = event.text if stat.S_ISLNK(meta.mode) else b""
+        return self.insert(Node(event.node, NO_IDENTITY, meta, content=content, target=target))
+
+    def _link(self, event: Event) -> None:
+        node = self.nodes.get(event.node)
+        if node is not None:
+            self._place(node, event.parent2, event.name2)
+            self._changed(event, node)
+
+    def _remove(self, event: Event) -> None:
+        node = self.nodes.get(event.node)
+        gone = self.detach(event.parent, event.name)
+        if event.kind == Kind.EXPORT and gone is not None and not gone.names:
+            self.drop(gone)
+        if node is not None:
+            self._changed(event, node)
+
+    def _rename(self, event: Event) -> None:
+        node = self.nodes.get(event.node)
+        if node is None:
+            return
+        if node.children is None or self.can_hold(event.parent2, node):
+            if (event.parent, event.name) != (event.parent2, event.name2):
+                self.unname(event.parent, event.name)
+            self._place(node, event.parent2, event.name2)
+            self._release_if_nameless(node)
+        self._changed(event, node)
+
+    def _exchange(self, event: Event) -> None:
+        node, other = self.nodes.get(event.node), self.nodes.get(event.replaced)
+        if node is None or other is None:
+            return
+        self.unname(event.parent, event.name)
+        self.unname(event.parent2, event.name2)
+        self._place(node, event.parent2, event.name2)
+        self._place(other, event.parent, event.name)
+        self._release_if_nameless(node)
+        self._release_if_nameless(other)
+        self._changed(event, node)
+
+    def _resync(self, event: Event) -> None:
+        if event.detail == RESYNC_REMOVED:
+            self._remove(event)
+            return
+        node = self.nodes.get(event.node)
+        if node is not None and node.content is not None and event.length:
+            node.content.truncate(0)
+            node.content.truncate(event.size)
+            node.inexact = ""
+        self._make(event)
+
+    def _place(self, node: Node, parent: int, name: bytes) -> None:
+        directory = self.nodes.get(parent)
+        old = self.child(directory, name) if directory is not None else None
+        if self.attach(node, parent, name) and old is not None and old is not node:
+            old.meta = _with_one_link_less(old)
+
+    def _release_if_nameless(self, node: Node) -> None:
+        if not node.names and node.content is None and not self.is_root(node.number):
+            self.drop(node)
+
+    def _changed(self, event: Event, node: Node) -> None:
+        if event.meta is not None and stat.S_IFMT(event.meta.mode) == stat.S_IFMT(node.meta.mode):
+            node.meta = event.meta
+        if event.parent_mtime_ns:
+            self._touch(event.parent, event.parent_mtime_ns)
+        if event.parent2_mtime_ns:
+            self._touch(event.parent2, event.parent2_mtime_ns)
+        if event.marks:
+            _doubt(node, event.marks)
+
+    def _touch(self, number: int, mtime_ns: int) -> None:
+        node = self.nodes.get(number)
+        if node is not None:
+            old = node.meta
+            node.meta = Meta(old.mode, old.uid, old.gid, mtime_ns, old.nlink, old.rdev)
+
+
+def fallocate(content: ExtentMap, mode: int, offset: int, length: int) -> None:
+    """Change extents as the system call does; blocks that hold no data are holes."""
+    end = offset + length
+    if mode & COLLAPSE_RANGE:
+        content.collapse_range(offset, length)
+    elif mode & INSERT_RANGE:
+        content.insert_range(offset, length)
+    else:
+        if mode & (PUNCH_HOLE | ZERO_RANGE):
+            content.punch(offset, length)
+        if not mode & (KEEP_SIZE | PUNCH_HOLE) and end > content.size:
+            content.truncate(end)
+
+
+def _with_one_link_less(node: Node) -> Meta:
+    old = node.meta
+    return (
+        old
+        if node.is_directory or old.nlink < 1
+        else Meta(old.mode, old.uid, old.gid, old.mtime_ns, old.nlink - 1, old.rdev)
+    )
+
+
+def _doubt(node: Node, marks: Mark) -> None:
+    if marks & _DOUBTS:
+        reasons = [reason for mark, reason in _REASONS.items() if marks & mark and reason not in node.inexact]
+        node.inexact = "; ".join(filter(None, [node.inexact, *reasons]))
+
+
+_Handler = Callable[[Tree, Event], None]
+
+
+def _by_kind() -> list[_Handler | None]:
+    handlers: dict[Kind, _Handler] = {
+        Kind.WRITE: Tree._write,
+        Kind.COPY: Tree._copy_range,
+        Kind.TRUNCATE: Tree._truncate,
+        Kind.FALLOCATE: Tree._fallocate,
+        Kind.LINK: Tree._link,
+        Kind.RENAME: Tree._rename,
+        Kind.EXCHANGE: Tree._exchange,
+        Kind.RESYNC: Tree._resync,
+    }
+    handlers |= dict.fromkeys((Kind.CREATE, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.IMPORT), Tree._make)
+    handlers |= dict.fromkeys((Kind.UNLINK, Kind.RMDIR, Kind.EXPORT), Tree._remove)
+    attributes = (Kind.CHMOD, Kind.CHOWN, Kind.UTIME, Kind.SETXATTR, Kind.REMOVEXATTR, Kind.CLOSE)
+    handlers |= dict.fromkeys(attributes, Tree._attribute)
+    return [handlers.get(Kind(number)) if number else None for number in range(max(Kind) + 1)]
+
+
+_HANDLERS = _by_kind()
