@@ -1,0 +1,353 @@
+"""The recorder's side of the eBPF engine: start the privileged helper, talk to it, say why it cannot run here.
+
+The helper is started directly where this process has the privileges, else through ``sudo -n`` in a session of its own
+(a sudo with a terminal would take that terminal's modes and signals into its hands), and only if sudo wants a password
+and a terminal is there, in the foreground; in both cases sudo has ended before the command starts.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import select
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+
+from diffkeeper import helper_protocol as protocol
+from diffkeeper.engines.protocol import EngineFacts, EngineRequest, EngineSurvey, Progress
+from diffkeeper.errors import EngineUnavailableError, RecordError
+
+NAME = "ebpf"
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_LIBRARY = os.path.join(_PACKAGE, "_native.so")
+_HELPER = os.path.join(_PACKAGE, "helper.py")
+_SOCKET_BUFFER_BYTES = 1 << 20
+_PROMPT = "[sudo] diffkeeper needs root for eBPF; password for %p: "
+
+# linux/capability.h
+_CAPABILITIES = {"DAC_READ_SEARCH": 2, "SYS_PTRACE": 19, "PERFMON": 38, "BPF": 39}
+
+
+class EbpfEngine:
+    """Record with eBPF through a helper process."""
+
+    name = NAME
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._connection: socket.socket | None = None
+        self._starter = 0  # the process to wait for: sudo, or the helper itself
+        self._helper = 0
+        self._is_detached = False
+        self._news = Progress()
+
+    def prepare(self) -> None:
+        """Start the helper; it loads while the caller goes on."""
+        if self._connection is None:
+            self._spawn(helper_command(has_privileges()), own_session=True)
+
+    def prepare_for(self, uid: int, gid: int) -> None:
+        """Start the helper as root for a user that this process is about to become (``sudo diffkeeper record``).
+
+        The helper learns whom it serves from the socket's credentials, which are those of its creation.
+        """
+        os.setegid(gid)
+        os.seteuid(uid)
+        try:
+            ends = _socket_pair()
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+        self._spawn(helper_command(True), own_session=True, ends=ends)
+
+    def begin(self, request: EngineRequest) -> None:
+        """Send the request; with sudo, see first that it let the helper run."""
+        self._await_hello()
+        message = {
+            "op": "start",
+            "roots": len(request.roots),
+            "trace_id": request.trace_id,
+            "ring_bytes": request.ring_bytes,
+            "spared": list(request.spared_pids),
+        }
+        self._send(message, [*request.roots, *request.excluded])
+        self.add_segments(request.segments)
+
+    def wait_until_started(self) -> EngineFacts:
+        """Return what the capture sees."""
+        facts = self._await("started")["facts"]
+        return EngineFacts(NAME, tuple(facts.get("exceptions", ())), facts)
+
+    def adopt(self, pid: int) -> None:
+        """Have the helper take ``pid`` as the recorded command."""
+        self._send({"op": "adopt", "pid": pid})
+        self._await("adopted")
+
+    def add_segments(self, segments: Sequence[tuple[int, int]]) -> None:
+        """Pass segments to the helper."""
+        for start in range(0, len(segments), protocol.MAX_DESCRIPTORS):
+            part = segments[start : start + protocol.MAX_DESCRIPTORS]
+            self._send({"op": "segments", "numbers": [number for number, _ in part]}, [file for _, file in part])
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return -1 if self._connection is None else self._connection.fileno()
+
+    def progress(self) -> Progress:
+        """Return the newest totals and all segments filled since the last call."""
+        while select.select([self._open()], [], [], 0)[0]:
+            self._take(self._receive())
+        return self._take_news()
+
+    def stop(self) -> Progress:
+        """Have the helper drain everything and end."""
+        self._send({"op": "stop"})
+        self._take(self._await("stopped"))
+        return self._take_news()
+
+    def close(self) -> None:
+        """Close the socket, which ends the helper, and reap it."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._starter:
+            os.waitpid(self._starter, 0)
+            self._starter = 0
+
+    def _spawn(
+        self, command: list[str], own_session: bool, ends: tuple[socket.socket, socket.socket] | None = None
+    ) -> None:
+        self.close()
+        ours, theirs = ends or _socket_pair()
+        self._starter = _spawn(command, theirs.fileno(), own_session)
+        theirs.close()
+        self._connection = ours
+        self._is_detached = "--detach" in command
+
+    def _await_hello(self) -> None:
+        """Wait for the helper's first word; if sudo refuses without a password, ask for it where someone can answer."""
+        try:
+            self._helper = self._await("hello")["pid"]
+        except RecordError:
+            if not (self._is_detached and _has_terminal()):
+                raise EngineUnavailableError(survey().text() if not has_privileges() else _HELPER_DIED) from None
+            self._spawn(helper_command(False, prompt=True), own_session=False)
+            self._helper = self._await("hello")["pid"]
+        if self._is_detached:
+            os.waitpid(self._starter, 0)  # sudo has done its part, and the terminal is as it was
+            self._starter = 0
+
+    def _send(self, message: protocol.Message, descriptors: Sequence[int] = ()) -> None:
+        try:
+            protocol.send(self._open(), message, descriptors)
+        except OSError as error:
+            self._raise_last_words()
+            raise RecordError(_HELPER_DIED) from error
+
+    def _raise_last_words(self) -> None:
+        """Raise what the helper said before it closed the socket."""
+        while select.select([self._open()], [], [], 0)[0]:
+            self._receive()
+
+    def _await(self, op: str) -> protocol.Message:
+        while True:
+            message = self._receive()
+            if message["op"] == op:
+                return message
+            self._take(message)
+
+    def _receive(self) -> protocol.Message:
+        received = protocol.receive(self._open())
+        if received is None:
+            raise RecordError(_HELPER_DIED)
+        message, _ = received
+        if message["op"] == "failed":
+            is_refusal = message["error"] == EngineUnavailableError.__name__
+            raise (EngineUnavailableError if is_refusal else RecordError)(message["message"])
+        return message
+
+    def _take(self, message: protocol.Message) -> None:
+        news = protocol.progress_of(message)
+        filled = (*self._news.filled, *news.filled)
+        self._news = Progress(news.batches, news.bytes, news.free_segments, filled, news.lost)
+
+    def _take_news(self) -> Progress:
+        news = self._news
+        self._news = Progress(news.batches, news.bytes, news.free_segments, (), news.lost)
+        return news
+
+    def _open(self) -> socket.socket:
+        if self._connection is None:
+            raise RecordError(_HELPER_DIED)
+        return self._connection
+
+
+_HELPER_DIED = "the eBPF helper process ended unexpectedly"
+
+
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in pair:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
+    return pair
+
+
+def helper_command(is_direct: bool, prompt: bool = False) -> list[str]:
+    """Return the command line that starts the helper; docs/permissions.md shows it for sudoers rules."""
+    # -I -S: no path but this package's own; -B: root leaves no files in the user's installation
+    program = [sys.executable, "-I", "-S", "-B", _HELPER]
+    if is_direct:
+        return program
+    sudo = ["sudo", "-p", _PROMPT, "--"] if prompt else ["sudo", "-n", "--"]
+    return [*sudo, *program, "--detach"]
+
+
+def _spawn(command: list[str], stdin: int, own_session: bool) -> int:
+    """Start a program with ``stdin`` and default signals; its output goes nowhere unless it may ask for a password."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    actions = [(os.POSIX_SPAWN_DUP2, stdin, 0)]
+    if own_session:
+        actions += [(os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, null, 2)]
+    defaults = [number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP)]
+    try:
+        return os.posix_spawnp(
+            command[0], command, os.environ, file_actions=actions, setsid=own_session, setsigmask=[], setsigdef=defaults
+        )
+    except OSError as error:
+        raise EngineUnavailableError(survey().text()) from error
+    finally:
+        os.close(null)
+
+
+def has_privileges() -> bool:
+    """Say whether this process may load and attach eBPF programs itself."""
+    if sys.platform != "linux":
+        return False
+    if os.geteuid() == 0:
+        return True
+    held = int(_status().get("CapAmb", "0"), 16)
+    return all(held >> number & 1 for number in _CAPABILITIES.values())
+
+
+def _status() -> dict[str, str]:
+    try:
+        with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
+            return {name: rest.strip() for name, _, rest in (line.partition(":") for line in file)}
+    except OSError:
+        return {}
+
+
+def may_work() -> bool:
+    """Say in microseconds that nothing speaks against trying; what sudo thinks shows when it is tried."""
+    return _platform_obstacle() is None and (has_privileges() or _has_program("sudo"))
+
+
+def survey() -> EngineSurvey:
+    """Say whether eBPF recording can work here, without loading anything."""
+    obstacle = _platform_obstacle()
+    if obstacle is not None:
+        return EngineSurvey(NAME, False, *obstacle)
+    if has_privileges():
+        return _survey_privileged()
+    return _survey_sudo()
+
+
+def _platform_obstacle() -> tuple[str, tuple[str, ...]] | None:
+    if sys.platform != "linux":
+        return f"it needs Linux, this is {platform.system()}", ("run it in a Linux container or virtual machine",)
+    if not os.path.exists(_LIBRARY):
+        return "this installation was built without its native library", (
+            "pip install --force-reinstall diffkeeper    (on x86-64 or aarch64 Linux, with clang or ziglang to build)",
+        )
+    if not os.path.exists("/sys/kernel/btf/vmlinux"):
+        return f"kernel {platform.release()} has no BTF (/sys/kernel/btf/vmlinux is missing)", (
+            "use a kernel with CONFIG_DEBUG_INFO_BTF=y: every distribution's since about 2021",
+            *(("docker run -v /sys/kernel/btf:/sys/kernel/btf:ro …",) if container() else ()),
+        )
+    return None
+
+
+def _survey_privileged() -> EngineSurvey:
+    """Say what root still lacks: in a container root may be without the capabilities."""
+    effective = int(_status().get("CapEff", "0"), 16)
+    missing = [name for name, number in _CAPABILITIES.items() if not effective >> number & 1]
+    if not missing:
+        return EngineSurvey(NAME, True)
+    reason = f"root lacks {', '.join(f'CAP_{name}' for name in missing)} here{_where()}"
+    return EngineSurvey(NAME, False, reason, _container_remedies())
+
+
+def _survey_sudo() -> EngineSurvey:
+    reason = "it needs root, or the capabilities " + ", ".join(f"CAP_{name}" for name in _CAPABILITIES)
+    reason += f"; this is uid {os.geteuid()}{_where()}"
+    if not _has_program("sudo"):
+        return EngineSurvey(NAME, False, f"{reason}, and sudo is not installed", ("su -c 'diffkeeper record -- COMMAND'",))
+    if _sudo_works() or _has_terminal():
+        return EngineSurvey(NAME, True)
+    remedies = (
+        "sudo diffkeeper record -- COMMAND",
+        "sudo -v; diffkeeper record -- COMMAND    (in a terminal)",
+        f"echo '{_user()} ALL=(root) NOPASSWD: {' '.join(helper_command(True))} *' | sudo tee /etc/sudoers.d/diffkeeper",
+    )
+    reason += ", sudo wants a password, and there is no terminal to ask for it"
+    return EngineSurvey(NAME, False, reason, (*remedies, *_container_remedies()))
+
+
+def _has_program(name: str) -> bool:
+    return any(os.access(os.path.join(directory, name), os.X_OK) for directory in os.get_exec_path())
+
+
+def _user() -> str:
+    return os.environ.get("USER", str(os.geteuid()))
+
+
+def _sudo_works() -> bool:
+    """Ask sudo whether it would start the helper without a password; it lists, and runs nothing."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        pid = _spawn_quietly(["sudo", "-n", "-l", "--", *helper_command(True), "--detach"], null)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    except OSError:
+        return False
+    finally:
+        os.close(null)
+
+
+def _spawn_quietly(command: list[str], null: int) -> int:
+    actions = [(os.POSIX_SPAWN_DUP2, null, number) for number in range(3)]
+    return os.posix_spawnp(command[0], command, os.environ, file_actions=actions, setsid=True)
+
+
+def _has_terminal() -> bool:
+    """Say whether sudo could ask someone for a password."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return os.isatty(2) and os.tcgetpgrp(2) == os.getpgrp()
+
+
+def container(environment: Mapping[str, str] = os.environ) -> str:
+    """Return what kind of container this is, or an empty string."""
+    if environment.get("KUBERNETES_SERVICE_HOST"):
+        return "Kubernetes"
+    if os.path.exists("/.dockerenv"):
+        return "Docker"
+    return "Podman" if os.path.exists("/run/.containerenv") else ""
+
+
+def _where() -> str:
+    kind = container()
+    return f" in a {kind} container" if kind else ""
+
+
+def _container_remedies() -> tuple[str, ...]:
+    kind = container()
+    flags = " ".join(f"--cap-add={name}" for name in _CAPABILITIES)
+    if kind == "Kubernetes":
+        return (f"securityContext: {{runAsUser: 0, capabilities: {{add: [{', '.join(_CAPABILITIES)}]}}}}",)
+    if kind:
+        return (f"{kind.lower()} run --user=0 {flags} …    (or --privileged)",)
+    return ()

@@ -1,0 +1,103 @@
+"""What every engine offers to a recording: the protocol, and the values that pass through it.
+
+    prepare ─▶ begin ─▶ wait_until_started ─▶ adopt ─▶ (progress, add_segments)* ─▶ stop ─▶ close
+
+An engine writes batches of wire records (``native/events.h``) into journal segments that the recording hands it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from diffkeeper.helper_protocol import Progress
+
+RING_BYTES = 64 * 1024 * 1024
+
+__all__ = ["RING_BYTES", "Engine", "EngineFacts", "EngineRequest", "EngineSurvey", "Progress"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """Say what to record. Directories are descriptors, opened for reading by the user who records."""
+
+    trace_id: int
+    roots: tuple[int, ...]
+    excluded: tuple[int, ...]
+    segments: tuple[tuple[int, int], ...]  # (number, descriptor) of the first free segments
+    ring_bytes: int = RING_BYTES
+    spared_pids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """Say what a started engine sees, and in ``exceptions`` what it does not; ``details`` go into the trace as they are."""
+
+    name: str
+    exceptions: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSurvey:
+    """Say whether an engine can run here; if not, why, and which commands would work."""
+
+    name: str
+    is_usable: bool
+    reason: str = ""
+    remedies: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """Return the refusal as ``record``, ``doctor`` and skipped tests show it."""
+        if self.is_usable:
+            return f"{self.name}: usable"
+        lines = [f"cannot record with {self.name}: {self.reason}"]
+        if self.remedies:
+            lines += ["what would work:", *(f"  {remedy}" for remedy in self.remedies)]
+        return "\n".join(lines)
+
+
+class Engine(Protocol):
+    """Catch what processes do to the roots and write it into segments."""
+
+    @property
+    def name(self) -> str:
+        """Return the name that ``--engine`` takes."""
+        ...
+
+    def prepare(self) -> None:
+        """Begin what takes time and needs no request, without waiting for it."""
+        ...
+
+    def begin(self, request: EngineRequest) -> None:
+        """Ask for the capture to start, without waiting for it."""
+        ...
+
+    def wait_until_started(self) -> EngineFacts:
+        """Return when every change from now on is caught. Raises EngineUnavailableError."""
+        ...
+
+    def adopt(self, pid: int) -> None:
+        """Take ``pid`` and its descendants as the recorded command; its descriptors 1 and 2 are the command's output."""
+        ...
+
+    def add_segments(self, segments: Sequence[tuple[int, int]]) -> None:
+        """Give more free segments as (number, descriptor); the descriptors stay the caller's."""
+        ...
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when ``progress`` has news, or -1."""
+        ...
+
+    def progress(self) -> Progress:
+        """Return what is known; never waits. Raises RecordError when the engine has died."""
+        ...
+
+    def stop(self) -> Progress:
+        """Drain all that happened until now and end the capture. Raises RecordError when the engine has died."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything, whatever state the engine is in."""
+        ...

@@ -1,0 +1,55 @@
+"""Pass on the signals that reach the recorder and not the command.
+
+What the terminal sends (Ctrl-C, Ctrl-backslash, a hang-up) reaches the command by itself, since both are in one process
+group: it is dropped here. What a process sends to the recorder alone is meant for the command. A process that signals
+the whole group reaches the command twice; nothing in a signal tells the two apart.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import os
+import signal
+from types import TracebackType
+
+_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
+_JOB_CONTROL = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGWINCH}
+_OWN = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGXCPU, signal.SIGURG}
+_STOP = signal.SIGURG  # ignored by default and by everyone: wakes the thread when it is to end
+
+
+class Forwarder:
+    """Send signals on to a process while the ``with`` block runs; to be entered in the main thread."""
+
+    def __init__(self, pid: int, ignored: frozenset[int]) -> None:
+        """Leave alone what is ignored: the command ignores it as well."""
+        self._pid = pid
+        self._forwarded = set(signal.valid_signals()) - _FAULTS - _JOB_CONTROL - _OWN - set(ignored)
+        self._thread = 0
+        self._ended = _thread.allocate_lock()
+
+    def __enter__(self) -> Forwarder:
+        """Block the signals here and start the thread that takes them."""
+        self._former_mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._forwarded | {_STOP})
+        self._ended.acquire()
+        self._thread = _thread.start_new_thread(self._serve, ())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End the thread and let signals act on the recorder again."""
+        signal.pthread_kill(self._thread, _STOP)
+        self._ended.acquire()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._former_mask)
+
+    def _serve(self) -> None:
+        awaited = self._forwarded | {_STOP}
+        while True:
+            received = signal.sigwaitinfo(awaited)
+            if received.si_signo == _STOP and received.si_pid == os.getpid():
+                break
+            is_from_kernel = received.si_code > 0
+            if not is_from_kernel and received.si_signo != _STOP:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(self._pid, received.si_signo)
+        self._ended.release()

@@ -1,0 +1,90 @@
+"""Run a command under an engine and leave a trace of what it did to the watch roots.
+
+    check everything ─▶ helper and held child ─▶ state directory, lock ─▶ capture ─▶ baseline ─▶ command
+                     ─▶ stop capture ─▶ process ─▶ seal
+
+Until the command starts, a failure leaves nothing behind. From then on nothing that fails here may harm it: the trace
+says what is missing, and the command's exit code is returned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from diffkeeper import engines
+from diffkeeper.engines.protocol import Engine
+from diffkeeper.errors import RecordError
+from diffkeeper.launch import check_command
+from diffkeeper.recording_session import Announce, BaselineProgress, Outcome, Session, Settings
+from diffkeeper.state_directory import StateDirectory
+from diffkeeper.watch_roots import WatchRoot, close_roots, is_inside, open_roots
+
+BASELINES = ("full", "index")
+
+
+__all__ = ["BASELINES", "Outcome", "record"]
+
+
+def record(
+    argv: Sequence[str | bytes],
+    *,
+    state_dir: str | os.PathLike[str] = "diffkeeper-trace",
+    watch: Sequence[str | os.PathLike[str]] = (".",),
+    baseline: str = "full",
+    exclude: Sequence[str] = (),
+    force: bool = False,
+    timeout: float | None = None,
+    engine: str | Engine = "ebpf",
+    environment: Mapping[bytes, bytes] | None = None,
+    forward_signals: bool = False,
+    announce: Announce = lambda line: None,
+    baseline_progress: BaselineProgress = lambda entries, content_bytes: None,
+) -> Outcome:
+    """Run ``argv`` and record what it and every other process change below the watched directories.
+
+    ``timeout`` is in seconds. ``environment`` replaces this process's own. With ``forward_signals`` (main thread only)
+    signals sent to this process go to the command while it runs, as a launcher's should; without it Ctrl-C raises
+    KeyboardInterrupt after the command has ended and the trace is sealed. Raises RecordError (bad arguments, no engine,
+    unusable directory), CommandNotFoundError or CommandNotExecutableError; then nothing was touched.
+    """
+    if baseline not in BASELINES:
+        raise RecordError(f"no such baseline: {baseline!r}; choose one of {', '.join(BASELINES)}")
+    command = tuple(os.fsencode(argument) for argument in argv)
+    variables = dict(os.environb) if environment is None else environment
+    if not command:
+        raise RecordError("no command to record; write it after --")
+    chosen = engines.choose(engine) if isinstance(engine, str) else engine
+    with contextlib.ExitStack() as stack:
+        roots = open_roots(watch)
+        stack.callback(close_roots, roots)
+        directory = StateDirectory(Path(state_dir), force)
+        _check_apart(roots, directory.path)
+        patterns = _patterns(roots, exclude)
+        check_command(command[0], variables)
+        settings = Settings(
+            command, variables, baseline, patterns, timeout, forward_signals, announce, baseline_progress
+        )
+        stack.callback(chosen.close)
+        outcome = Session(settings, chosen, roots, directory).run()
+    if outcome.was_interrupted and not forward_signals:
+        raise KeyboardInterrupt
+    return outcome
+
+
+def _check_apart(roots: Sequence[WatchRoot], path: Path) -> None:
+    """Raise RecordError if the recording would watch nothing but itself."""
+    own = os.path.realpath(os.fsencode(path))
+    for root in roots:
+        if root.path == own or is_inside(root.path, own):
+            raise RecordError(f"cannot watch {os.fsdecode(root.path)!r}: it is the state directory; choose another one")
+
+
+def _patterns(roots: Sequence[WatchRoot], exclude: Sequence[str]) -> tuple[str, ...]:
+    from diffkeeper.rules import Rules, collect_patterns
+
+    patterns = collect_patterns([(root.label, root.path) for root in roots], exclude)
+    Rules.from_patterns(patterns)
+    return tuple(patterns)

@@ -1,0 +1,274 @@
+"""One recording, from its first file to its seal; ``recording.record`` has checked everything by then.
+
+Until the command starts, whatever fails is undone. From then on nothing that fails here may reach the command: it is
+noted, the trace says that it is not complete and why, and the command's exit code is returned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import pwd
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffkeeper.engines.protocol import Engine, EngineRequest
+from diffkeeper.errors import DiffkeeperError
+from diffkeeper.forwarding import Forwarder
+from diffkeeper.launch import HeldCommand, hold_command, ignored_signals
+from diffkeeper.recording_journal import RingJournal
+from diffkeeper.state_directory import StateDirectory
+from diffkeeper.store.format import RootFacts, SessionFacts, TraceLock, write_session
+from diffkeeper.supervise import Ending, Supervision
+from diffkeeper.watch_roots import WatchRoot
+
+EXIT_TIMED_OUT = 124
+FAILURES = "failures"  # the key of engine_facts that lists why a trace is not complete
+
+Announce = Callable[[str], None]
+BaselineProgress = Callable[[int, int], None]  # (entries, bytes of content) so far
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Hold what was asked for, as checked."""
+
+    argv: tuple[bytes, ...]
+    environment: Mapping[bytes, bytes]
+    baseline: str
+    patterns: tuple[str, ...]
+    timeout_s: float | None
+    forward_signals: bool
+    announce: Announce
+    baseline_progress: BaselineProgress
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Say how the command ended and what the trace holds; ``failures`` tell why a trace is not complete.
+
+    ``exit_code`` is the command's own, 128+N after signal N, 124 when ``timeout`` was hit.
+    """
+
+    exit_code: int
+    wait_status: int
+    timed_out: bool
+    trace_path: Path
+    facts: SessionFacts
+    failures: tuple[str, ...] = ()
+    was_interrupted: bool = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Say whether the trace holds every change."""
+        return bool(self.facts.complete)
+
+
+class Session:
+    """Hold one recording."""
+
+    def __init__(
+        self, settings: Settings, engine: Engine, roots: Sequence[WatchRoot], directory: StateDirectory
+    ) -> None:
+        """Start nothing yet."""
+        self._settings = settings
+        self._engine = engine
+        self._roots = roots
+        self._directory = directory
+        self._failures: list[str] = []
+        self._facts = _first_facts(settings, engine.name, roots)
+
+    def run(self) -> Outcome:
+        """Record the command and return how it ended."""
+        ignored = ignored_signals()
+        self._engine.prepare()
+        held = hold_command(self._settings.argv, self._settings.environment, ignored)
+        if signal.SIGCHLD in ignored:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else nobody could learn how the command ended
+        with contextlib.ExitStack() as stack:
+            ending = self._until_ended(stack, held, ignored)
+            self._stop_engine()
+            self._note_ending(ending)
+            self._process()
+        return self._outcome(ending)
+
+    def _until_ended(self, stack: contextlib.ExitStack, held: HeldCommand, ignored: frozenset[int]) -> Ending:
+        try:
+            self._set_up(stack)
+            self._engine.adopt(held.pid)
+        except BaseException:
+            held.abandon()
+            self._undo(stack)
+            raise
+        with self._signals_go_to(held.pid, ignored):
+            supervision = Supervision(held.pid, self._settings.timeout_s, self._tick)
+            try:
+                self._release(held)
+            except BaseException:
+                self._undo(stack)
+                raise
+            if self._engine.fileno() >= 0:
+                supervision.serve(self._engine.fileno(), self._serve_engine)
+            return supervision.wait()
+
+    def _signals_go_to(self, pid: int, ignored: frozenset[int]) -> contextlib.AbstractContextManager[object]:
+        return Forwarder(pid, ignored) if self._settings.forward_signals else contextlib.nullcontext()
+
+    def _set_up(self, stack: contextlib.ExitStack) -> None:
+        """Make the trace directory, start the capture and take the baseline."""
+        self._directory.claim()
+        path = self._directory.path
+        stack.enter_context(TraceLock(path))
+        write_session(path, self._facts)
+        self._journal = stack.enter_context(RingJournal(path, self._facts.trace_id, self._engine))
+        excluded = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, excluded)
+        roots = tuple(root.descriptor for root in self._roots)
+        self._engine.begin(EngineRequest(self._facts.trace_id, roots, (excluded,), self._journal.first_segments()))
+        take = _baseline_taker()  # the imports take their time while the helper takes its own
+        engine_facts = self._engine.wait_until_started()
+        self._facts.engine_facts = {**engine_facts.details, "exceptions": list(engine_facts.exceptions)}
+        self._settings.announce(_first_line(self._facts, path))
+        take(path, self._facts, self._roots, self._settings)
+
+    def _undo(self, stack: contextlib.ExitStack) -> None:
+        """Leave no trace of a recording that never began."""
+        stack.close()
+        self._engine.close()
+        self._directory.undo()
+
+    def _release(self, held: HeldCommand) -> None:
+        """Start the command; its first instruction comes after the recording's time zero."""
+        self._facts.command_pid = held.pid
+        self._facts.start_realtime_ns = time.time_ns()
+        self._facts.start_monotonic_ns = time.monotonic_ns()
+        held.release()
+        with self._noting_failures("the session could not be written"):
+            write_session(self._directory.path, self._facts)
+            self._directory.keep()
+
+    def _serve_engine(self) -> bool:
+        """Take the engine's news; return whether there will be more."""
+        try:
+            self._journal.feed()
+        except (DiffkeeperError, OSError) as error:
+            self._fail(str(error))
+            return False
+        return True
+
+    def _tick(self) -> None:
+        with self._noting_failures("processing beside the command failed"):
+            self._journal.tick()
+
+    def _stop_engine(self) -> None:
+        with self._noting_failures("the last changes may be missing"):
+            self._note_losses(self._journal.stop())
+        self._engine.close()
+
+    def _note_losses(self, lost: Mapping[str, int]) -> None:
+        for channel, count in lost.items():
+            self._facts.counters[f"lost_{channel}"] = count
+        if any(lost.values()):
+            self._failures.append(f"{sum(lost.values())} changes were lost")
+
+    def _note_ending(self, ending: Ending) -> None:
+        self._facts.end_monotonic_ns = ending.ended_ns
+        self._facts.wait_status = ending.wait_status
+        self._facts.exit_code = _exit_code(ending)
+        self._facts.timed_out = ending.timed_out
+        with self._noting_failures("the session could not be written"):
+            write_session(self._directory.path, self._facts)
+
+    def _process(self) -> None:
+        """Make the trace quick to read and seal it; what fails here can be made up for by any reader."""
+        try:
+            self._journal.process(self._facts)
+            self._facts.processed = True
+        except KeyboardInterrupt:
+            self._settings.announce("processing was interrupted; the first reader of the trace does it")
+        except Exception as error:  # whatever it is, the journal is whole and the command's exit code is due
+            self._settings.announce(f"processing failed ({error}); the first reader of the trace tries again")
+        self._seal()
+
+    def _seal(self) -> None:
+        self._facts.engine_facts[FAILURES] = list(self._failures)
+        self._facts.complete = not self._failures
+        self._facts.state = "sealed"
+        with self._noting_failures("the trace could not be sealed"):
+            write_session(self._directory.path, self._facts)
+
+    def _outcome(self, ending: Ending) -> Outcome:
+        return Outcome(
+            exit_code=_exit_code(ending),
+            wait_status=ending.wait_status,
+            timed_out=ending.timed_out,
+            trace_path=self._directory.path,
+            facts=self._facts,
+            failures=tuple(self._failures),
+            was_interrupted=ending.was_interrupted,
+        )
+
+    @contextlib.contextmanager
+    def _noting_failures(self, meaning: str) -> Iterator[None]:
+        try:
+            yield
+        except (DiffkeeperError, OSError) as error:
+            self._fail(f"{meaning}: {error}")
+
+    def _fail(self, reason: str) -> None:
+        if reason not in self._failures:
+            self._failures.append(reason)
+
+
+def _first_facts(settings: Settings, engine: str, roots: Sequence[WatchRoot]) -> SessionFacts:
+    return SessionFacts(
+        trace_id=int.from_bytes(os.urandom(8), "little") or 1,
+        argv=[os.fsdecode(argument) for argument in settings.argv],
+        cwd=os.getcwd(),
+        user=_user_name(),
+        uid=os.geteuid(),
+        hostname=socket.gethostname(),
+        kernel=platform.release(),
+        roots=[RootFacts(os.fsdecode(root.label), os.fsdecode(root.path), *root.identity) for root in roots],
+        engine=engine,
+        baseline=settings.baseline,
+        excludes=list(settings.patterns),
+    )
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _first_line(facts: SessionFacts, path: Path) -> str:
+    roots = ", ".join(_short(root.path, facts.cwd) for root in facts.roots)
+    return f"recording {roots} with {facts.engine} into {path}"
+
+
+def _short(path: str, cwd: str) -> str:
+    """Return a path as seen from ``cwd`` where it lies there."""
+    if path == cwd:
+        return "."
+    return path[len(cwd) + 1 :] if path.startswith(cwd + "/") else path
+
+
+def _exit_code(ending: Ending) -> int:
+    if ending.timed_out:
+        return EXIT_TIMED_OUT
+    if os.WIFSIGNALED(ending.wait_status):
+        return 128 + os.WTERMSIG(ending.wait_status)
+    return os.WEXITSTATUS(ending.wait_status)
+
+
+def _baseline_taker() -> Callable[[Path, SessionFacts, Sequence[WatchRoot], Settings], None]:
+    from diffkeeper.recording_baseline import take
+
+    return take
