@@ -1,0 +1,175 @@
+"""What an event did, in one line of text.
+
+The number in parentheses is the size of the file after the event; for WRITE, COPY and FALLOCATE it is the bytes of that
+very call, which need not be the file's size. The prefix ``[02m:14s] WRITE    status.log (22B)`` is part of the
+interface: scripts read it, so that things are only ever added to its right.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+
+from diffkeeper.model.clock import bracketed, rfc3339
+from diffkeeper.model.event import Event, Kind, Mark
+from diffkeeper.reporters import escape
+from diffkeeper.reporters.values import Line, signal_name
+
+_LABELS = {
+    Mark.OUTSIDER: "OUTSIDER",
+    Mark.AMBIGUOUS: "AMBIGUOUS",
+    Mark.INEXACT: "INEXACT",
+    Mark.UNKNOWN_DATA: "UNKNOWN",
+    Mark.UNRESOLVED: "UNRESOLVED",
+    Mark.LATE: "LATE",
+}
+_OPS = {kind: f"{kind.name:<8} " for kind in Kind}
+_STREAMS = {1: "stdout", 2: "stderr"}
+
+
+def prefix(line: Line) -> str:
+    """Return the fixed part of a timeline line."""
+    event = line.event
+    return f"{bracketed(event.t_ns)} {_OPS[event.kind]}{_DETAILS[event.kind](line)}".rstrip()
+
+
+def labels(marks: int) -> list[str]:
+    """Return what a reader must know about an event, in upper case."""
+    return [label for mark, label in _LABELS.items() if marks & mark]
+
+
+def stream_name(number: int) -> str:
+    """Return ``stdout`` or ``stderr``."""
+    return _STREAMS.get(number, f"fd {number}")
+
+
+def _with_length(line: Line) -> str:
+    return f"{escape.name(line.event.path)} ({line.event.length}B)"
+
+
+def _with_size(line: Line) -> str:
+    return escape.name(line.event.path) + _size(line.event)
+
+
+def _size(event: Event) -> str:
+    is_file = event.meta is None or stat.S_ISREG(event.meta.mode) or not stat.S_IFMT(event.meta.mode)
+    return f" ({event.size}B)" if is_file else ""
+
+
+def _path(line: Line) -> str:
+    return escape.name(line.event.path)
+
+
+def _moved(line: Line) -> str:
+    event = line.event
+    return f"{escape.name(event.path)} -> {escape.name(event.path2)}{_size(event)}"
+
+
+def _linked(line: Line) -> str:
+    return f"{escape.name(line.event.path)} -> {escape.name(line.event.path2)}"
+
+
+def _exchanged(line: Line) -> str:
+    return f"{escape.name(line.event.path)} <-> {escape.name(line.event.path2)}"
+
+
+def _symlinked(line: Line) -> str:
+    return f"{escape.name(line.event.path)} -> {escape.name(line.event.text)}"
+
+
+def _left(line: Line) -> str:
+    return _linked(line) if line.event.path2 else _path(line)
+
+
+def _node(line: Line) -> str:
+    meta = line.event.meta
+    if meta is None:
+        return _path(line)
+    device = f" {meta.rdev >> 20}:{meta.rdev & 0xFFFFF}" if stat.S_ISBLK(meta.mode) or stat.S_ISCHR(meta.mode) else ""
+    return f"{_path(line)} ({_node_type(meta.mode)}{device})"
+
+
+def _node_type(mode: int) -> str:
+    if stat.S_ISFIFO(mode):
+        return "fifo"
+    if stat.S_ISSOCK(mode):
+        return "socket"
+    return "block device" if stat.S_ISBLK(mode) else "device" if stat.S_ISCHR(mode) else "file"
+
+
+def _mode(line: Line) -> str:
+    meta = line.event.meta
+    return _path(line) if meta is None else f"{_path(line)} ({stat.S_IMODE(meta.mode):04o})"
+
+
+def _owner(line: Line) -> str:
+    meta = line.event.meta
+    return _path(line) if meta is None else f"{_path(line)} ({meta.uid}:{meta.gid})"
+
+
+def _times(line: Line) -> str:
+    meta = line.event.meta
+    return _path(line) if meta is None else f"{_path(line)} ({rfc3339(meta.mtime_ns)})"
+
+
+def _xattr_set(line: Line) -> str:
+    return f"{_path(line)} {escape.name(line.event.text)} ({len(line.event.value)}B)"
+
+
+def _xattr_removed(line: Line) -> str:
+    return f"{_path(line)} {escape.name(line.event.text)}"
+
+
+def _printed(line: Line) -> str:
+    return f"{stream_name(line.event.detail)}: {escape.output(line.output)}"
+
+
+def _forked(line: Line) -> str:
+    return f"pid {line.event.pid}"
+
+
+def _executed(line: Line) -> str:
+    argv = [argument.decode("utf-8", "surrogateescape") for argument in line.event.value.split(b"\0")]
+    return escape.command(argv) if line.event.value else escape.name(line.event.text)
+
+
+def _exited(line: Line) -> str:
+    status = line.event.detail
+    return signal_name(status & 0x7F) if status & 0x7F else f"exit {status >> 8}"
+
+
+def _lost(line: Line) -> str:
+    channel = escape.escaped(line.event.text.decode("utf-8", "surrogateescape"))
+    return f"{line.event.detail} lost ({channel})" if channel else f"{line.event.detail} lost"
+
+
+_DETAILS: dict[Kind, Callable[[Line], str]] = {
+    Kind.CREATE: _with_size,
+    Kind.WRITE: _with_length,
+    Kind.TRUNCATE: _with_size,
+    Kind.RENAME: _moved,
+    Kind.LINK: _linked,
+    Kind.UNLINK: _path,
+    Kind.MKDIR: _path,
+    Kind.RMDIR: _path,
+    Kind.SYMLINK: _symlinked,
+    Kind.MKNOD: _node,
+    Kind.CHMOD: _mode,
+    Kind.CHOWN: _owner,
+    Kind.UTIME: _times,
+    Kind.SETXATTR: _xattr_set,
+    Kind.REMOVEXATTR: _xattr_removed,
+    Kind.FALLOCATE: _with_length,
+    Kind.COPY: _with_length,
+    Kind.CLOSE: _with_size,
+    Kind.OUTPUT: _printed,
+    Kind.FORK: _forked,
+    Kind.EXEC: _executed,
+    Kind.EXIT: _exited,
+    Kind.IMPORT: _with_size,
+    Kind.GAP: _lost,
+    Kind.RESYNC: _with_size,
+    Kind.EXCHANGE: _exchanged,
+    Kind.EXPORT: _left,
+}
+assert _DETAILS.keys() == set(Kind), "every kind of event has its line"

@@ -1,0 +1,59 @@
+"""What is known of a trace as a whole, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from diffkeeper.model.answers import TraceInfo
+from diffkeeper.model.clock import duration, rfc3339
+from diffkeeper.reporters import escape
+from diffkeeper.reporters.output import Output
+from diffkeeper.reporters.values import ending
+
+_WIDTH = 12
+
+
+def report_info(info: TraceInfo, output: Output) -> None:
+    """Write one line a fact; what is wrong with the trace comes last, and in words."""
+    for label, text in _facts(info):
+        output.line(f"{output.styled(label.ljust(_WIDTH), 'dim')}  {escape.escaped(text)}")
+    verdict = "yes" if info.is_complete else "no"
+    style = "green" if info.is_complete else "bold red"
+    output.line(f"{output.styled('complete'.ljust(_WIDTH), 'dim')}  {output.styled(verdict, style)}")
+    for defect in (*info.defects, *info.damage):
+        output.line(f"{' ' * _WIDTH}  {output.styled(escape.escaped(defect), 'red')}")
+
+
+def _facts(info: TraceInfo) -> Iterator[tuple[str, str]]:
+    yield "trace", f"{info.path} ({info.state}, id {info.trace_id:016x})"
+    yield "command", escape.command(info.argv)
+    yield "in", f"{info.cwd} as {info.user} on {info.hostname}, Linux {info.kernel}"
+    yield "start", rfc3339(info.start_realtime_ns)
+    yield "end", _end(info)
+    for label, path in info.roots:
+        yield "watched", path if len(info.roots) == 1 else f"{label} = {path}"
+    if info.excludes:
+        yield "left out", ", ".join(info.excludes)
+    yield "engine", info.engine + "".join(f"; except {exception}" for exception in info.engine_exceptions)
+    yield "baseline", info.baseline
+    yield "changes", f"{info.events:,} events on {info.files:,} files by {info.processes:,} processes"
+    yield "operations", ", ".join(f"{count:,} {kind}" for kind, count in info.kinds.items()) or "none"
+    yield "written", size(info.bytes_written)
+    yield "on disk", f"journal {size(info.journal_bytes)}, store {size(info.store_bytes)}"
+    yield "counted", ", ".join(f"{name} {count:,}" for name, count in info.counters.items() if count) or "nothing"
+    yield "recorded by", f"diffkeeper {info.version}"
+
+
+def _end(info: TraceInfo) -> str:
+    after = "" if info.duration_ns is None else f" after {duration(info.duration_ns)}"
+    return ending(info) + after
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people, as ``812 B`` or ``4.1 MiB``."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
