@@ -1,0 +1,1 @@
+"""The disk layer: events, content and checkpoints of a trace, as bytes in files and back."""

@@ -1,0 +1,274 @@
+"""A block of events in columns: Event values to bytes and back, and single columns without building any Event."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from enum import IntEnum, IntFlag
+from itertools import islice
+from operator import attrgetter
+from typing import Any, TypeVar
+
+from diffkeeper.errors import DamagedTraceError
+from diffkeeper.model.event import Data, Event, Kind, Mark, Meta
+from diffkeeper.store.columns import ColumnReader, ColumnWriter
+
+BLOCK_EVENTS = 4096
+
+_E = TypeVar("_E", bound=IntEnum | IntFlag)
+
+
+class Column:
+    """Number the columns of a block of events. Numbers are part of the format: never reuse one."""
+
+    # One entry an event:
+    KIND, T, PID, TID, PROCESS, MARKS, NODE, PARENT, PARENT2, REPLACED = range(1, 11)
+    OFFSET, LENGTH, SIZE, SOURCE, SOURCE_OFFSET, DETAIL = range(11, 17)
+    NAME, NAME2, PATH, PATH2, TEXT, VALUE = range(17, 23)  # numbers of strings
+    PRESENT = 23  # Present bits: which of the columns below have an entry for the event
+    DATA_COUNT = 24
+    # One entry for each event that has one:
+    ENTER, EXIT = 25, 26  # ns before and after T
+    MODE, UID, GID, MTIME, NLINK, RDEV = range(27, 33)
+    PARENT_MTIME, PARENT2_MTIME = 33, 34
+    # One entry for each piece of data; the first two relative to the event's offset and length:
+    DATA_OFFSET, DATA_LENGTH, DATA_BLOB, DATA_START = range(35, 39)
+    # The strings of the block, each once; number 0 is the empty one:
+    STRING_LENGTHS, STRINGS = 39, 40
+
+
+class Present:
+    """Name the bits of Column.PRESENT."""
+
+    ENTER, EXIT, META, PARENT_MTIME, PARENT2_MTIME = 1, 2, 4, 8, 16
+
+
+_PLAIN = {
+    "kind": Column.KIND,
+    "pid": Column.PID,
+    "process": Column.PROCESS,
+    "marks": Column.MARKS,
+    "node": Column.NODE,
+    "parent": Column.PARENT,
+    "parent2": Column.PARENT2,
+    "replaced": Column.REPLACED,
+    "offset": Column.OFFSET,
+    "length": Column.LENGTH,
+    "size": Column.SIZE,
+    "source": Column.SOURCE,
+    "source_offset": Column.SOURCE_OFFSET,
+    "detail": Column.DETAIL,
+}
+_STRINGS = {
+    "name": Column.NAME,
+    "name2": Column.NAME2,
+    "path": Column.PATH,
+    "path2": Column.PATH2,
+    "text": Column.TEXT,
+    "value": Column.VALUE,
+}
+_META = {
+    "mode": Column.MODE,
+    "uid": Column.UID,
+    "gid": Column.GID,
+    "mtime_ns": Column.MTIME,
+    "nlink": Column.NLINK,
+    "rdev": Column.RDEV,
+}
+_COLUMNS = {"t_ns": Column.T, **_PLAIN, **_STRINGS}
+_AROUND = ((Present.ENTER, Column.ENTER), (Present.EXIT, Column.EXIT))
+_PARENTS = {
+    "parent_mtime_ns": (Present.PARENT_MTIME, Column.PARENT_MTIME),
+    "parent2_mtime_ns": (Present.PARENT2_MTIME, Column.PARENT2_MTIME),
+}
+_get_numbers = attrgetter(
+    "t_ns", "tid", "enter_ns", "exit_ns", "parent_mtime_ns", "parent2_mtime_ns", "meta", "data", *_PLAIN
+)
+_get_strings = attrgetter(*_STRINGS)
+_get_meta = attrgetter(*_META)
+
+
+def encode_block(events: Sequence[Event]) -> bytes:
+    """Return events as one block; their numbers must follow each other and are not part of it."""
+    writer = ColumnWriter()
+    t, tid, enter, exit_, parent_mtime, parent2_mtime, metas, data, *plain = zip(
+        *map(_get_numbers, events), strict=True
+    )
+    columns = dict(zip(_PLAIN, plain, strict=True))
+    writer.numbers(Column.T, t, differences=True)
+    writer.numbers(Column.TID, list(map(int.__sub__, tid, columns["pid"])))
+    for name, column in _PLAIN.items():
+        writer.numbers(column, columns[name])
+    bits = _write_sparse(writer, t, enter, exit_, parent_mtime, parent2_mtime)
+    writer.numbers(
+        Column.PRESENT, [bit | Present.META * (meta is not None) for bit, meta in zip(bits, metas, strict=True)]
+    )
+    _write_metas(writer, [meta for meta in metas if meta is not None])
+    _write_data(writer, columns["offset"], columns["length"], data)
+    _write_strings(writer, events)
+    return writer.to_bytes()
+
+
+def _write_sparse(
+    writer: ColumnWriter,
+    t: Sequence[int],
+    enter: Sequence[int],
+    exit_: Sequence[int],
+    parent_mtime: Sequence[int],
+    parent2_mtime: Sequence[int],
+) -> list[int]:
+    """Write the columns that only some events have, and return which those are as Present bits."""
+    writer.numbers(Column.ENTER, [at - before for at, before in zip(t, enter, strict=True) if before])
+    writer.numbers(Column.EXIT, [after - at for at, after in zip(t, exit_, strict=True) if after])
+    writer.numbers(Column.PARENT_MTIME, [mtime for mtime in parent_mtime if mtime], differences=True)
+    writer.numbers(Column.PARENT2_MTIME, [mtime for mtime in parent2_mtime if mtime], differences=True)
+    return [
+        Present.ENTER * (a != 0)
+        | Present.EXIT * (b != 0)
+        | Present.PARENT_MTIME * (c != 0)
+        | Present.PARENT2_MTIME * (d != 0)
+        for a, b, c, d in zip(enter, exit_, parent_mtime, parent2_mtime, strict=True)
+    ]
+
+
+def _write_metas(writer: ColumnWriter, metas: Sequence[Meta]) -> None:
+    if metas:
+        for (name, column), values in zip(_META.items(), zip(*map(_get_meta, metas), strict=True), strict=True):
+            writer.numbers(column, values, differences=name == "mtime_ns")
+
+
+def _write_data(
+    writer: ColumnWriter, offsets: Sequence[int], lengths: Sequence[int], data: Sequence[tuple[Data, ...]]
+) -> None:
+    rows = zip(offsets, lengths, data, strict=True)
+    flat = [
+        (piece.offset - offset, piece.length - length, piece.blob, piece.start)
+        for offset, length, pieces in rows
+        for piece in pieces
+    ]
+    writer.numbers(Column.DATA_COUNT, list(map(len, data)))
+    if flat:
+        offset_column, length_column, blobs, starts = zip(*flat, strict=True)
+        writer.numbers(Column.DATA_OFFSET, offset_column)
+        writer.numbers(Column.DATA_LENGTH, length_column)
+        writer.numbers(Column.DATA_BLOB, blobs, differences=True)
+        writer.numbers(Column.DATA_START, starts)
+
+
+def _write_strings(writer: ColumnWriter, events: Sequence[Event]) -> None:
+    numbers: dict[bytes, int] = {b"": 0}
+    for column, values in zip(_STRINGS.values(), zip(*map(_get_strings, events), strict=True), strict=True):
+        writer.numbers(column, [numbers.setdefault(value, len(numbers)) for value in values])
+    writer.strings(Column.STRING_LENGTHS, Column.STRINGS, numbers)
+
+
+class EventBlock:
+    """Read a block: whole columns for filters, events for what is shown. Everything is decoded when first asked for."""
+
+    def __init__(self, first: int, count: int, value: bytes) -> None:
+        """Take the block of ``count`` events from number ``first`` on; raise DamagedTraceError where it is none."""
+        if not 0 < count <= BLOCK_EVENTS:
+            raise DamagedTraceError(f"A block of events cannot hold {count}.")
+        self.first = first
+        self.count = count
+        self._reader = ColumnReader(value)
+        self._columns: dict[str, Sequence[int]] = {}
+        self._strings: list[bytes] | None = None
+        self._fields: list[Sequence[Any]] | None = None
+
+    @property
+    def last(self) -> int:
+        """Return the number of the last event."""
+        return self.first + self.count - 1
+
+    @property
+    def strings(self) -> list[bytes]:
+        """Return the strings of the block; columns like "path" hold positions in this list."""
+        if self._strings is None:
+            self._strings = self._reader.strings(Column.STRING_LENGTHS, Column.STRINGS) or [b""]
+        return self._strings
+
+    def column(self, name: str) -> Sequence[int]:
+        """Return one entry an event of the field ``name`` of Event; for byte strings, positions in ``strings``.
+
+        Known are kind, t_ns, pid, tid, process, marks, node, parent, parent2, replaced, offset, length, size, source,
+        source_offset, detail, name, name2, path, path2, text and value.
+        """
+        if name not in self._columns:
+            self._columns[name] = self._read_column(name)
+        return self._columns[name]
+
+    def _read_column(self, name: str) -> Sequence[int]:
+        if name == "tid":
+            pairs = zip(self.column("pid"), self._reader.numbers(Column.TID, self.count), strict=True)
+            return [pid + beyond for pid, beyond in pairs]
+        values = self._reader.numbers(_COLUMNS[name], self.count)
+        if name in _STRINGS and not (0 <= min(values) and max(values) < len(self.strings)):
+            raise DamagedTraceError("A block of events refers to strings that it does not have.")
+        return values
+
+    def event(self, number: int) -> Event:
+        """Return the event of that number."""
+        return next(self.events(number, number))
+
+    def events(self, first: int, last: int) -> Iterator[Event]:
+        """Yield the events of the block from ``first`` to ``last``."""
+        begin, end = max(first, self.first) - self.first, min(last, self.last) - self.first + 1
+        if self._fields is None:
+            self._fields = _fields_of(self, self._reader)
+        return map(Event, *(values[begin:end] for values in self._fields))
+
+
+def _fields_of(block: EventBlock, reader: ColumnReader) -> list[Sequence[Any]]:
+    """Return one list for each field of Event, in the order of the fields, with an entry for each event of the block."""
+    strings, present = block.strings, reader.numbers(Column.PRESENT, block.count)
+    columns: dict[str, Sequence[Any]] = {name: block.column(name) for name in ("t_ns", "tid", *_PLAIN)}
+    columns |= {name: [strings[place] for place in block.column(name)] for name in _STRINGS}
+    columns["number"] = range(block.first, block.last + 1)
+    columns["kind"] = _members(Kind, columns["kind"])
+    columns["marks"] = _members(Mark, columns["marks"])
+    times = columns["t_ns"]
+    enter, exit_ = (_sparse(reader, present, bit, column) for bit, column in _AROUND)
+    columns["enter_ns"] = [0 if gap is None else at - gap for at, gap in zip(times, enter, strict=True)]
+    columns["exit_ns"] = [0 if gap is None else at + gap for at, gap in zip(times, exit_, strict=True)]
+    for name, (bit, column) in _PARENTS.items():
+        columns[name] = [mtime or 0 for mtime in _sparse(reader, present, bit, column)]
+    columns["meta"] = _read_metas(reader, present)
+    columns["data"] = _read_data(reader, columns["offset"], columns["length"])
+    return [columns[field.name] for field in dataclasses.fields(Event)]
+
+
+def _sparse(reader: ColumnReader, present: Sequence[int], bit: int, column: int) -> list[int | None]:
+    """Return an entry for each event of a column that only those with ``bit`` have."""
+    values = iter(reader.numbers(column, sum(1 for bits in present if bits & bit)))
+    return [next(values) if bits & bit else None for bits in present]
+
+
+def _read_metas(reader: ColumnReader, present: Sequence[int]) -> list[Meta | None]:
+    columns = [_sparse(reader, present, Present.META, column) for column in _META.values()]
+    return [None if row[0] is None else Meta(*row) for row in zip(*columns, strict=True)]  # type: ignore[arg-type]
+
+
+def _read_data(reader: ColumnReader, offsets: Sequence[int], lengths: Sequence[int]) -> list[tuple[Data, ...]]:
+    counts = reader.numbers(Column.DATA_COUNT, len(offsets))
+    if min(counts) < 0:
+        raise DamagedTraceError("A block of events has a negative number of pieces.")
+    wanted = (Column.DATA_OFFSET, Column.DATA_LENGTH, Column.DATA_BLOB, Column.DATA_START)
+    pieces = zip(*(reader.numbers(column, sum(counts)) for column in wanted), strict=True)
+    return [
+        tuple(
+            Data(beyond + offset, longer + length, blob, start) for beyond, longer, blob, start in islice(pieces, count)
+        )
+        if count
+        else ()
+        for offset, length, count in zip(offsets, lengths, counts, strict=True)
+    ]
+
+
+def _members(kind: type[_E], values: Sequence[int]) -> list[_E]:
+    """Return ``values`` as members of ``kind``, looking each distinct one up once."""
+    try:
+        members = {value: kind(value) for value in set(values)}
+    except ValueError as error:
+        raise DamagedTraceError(f"A block of events holds something unknown: {error}.") from error
+    return [members[value] for value in values]
