@@ -1,0 +1,80 @@
+"""Run workloads against the oracle by hand (as root): ``PYTHONPATH=tests python -m oracle [--list] [WORKLOAD …]``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from oracle.freezer import FreezerUnavailableError
+from oracle.judge import judge
+from oracle.recorded import Bench, WorkloadFailedError, record_workload
+from oracle.workloads import Workload, load_workloads
+
+
+def main() -> int:
+    """Run what is asked for; return 1 if anything is not exact."""
+    options = _parse()
+    workloads = load_workloads()
+    if options.list:
+        for workload in workloads.values():
+            print(f"{workload.name:12}{'quick ' if workload.quick else '      '}{workload.why}")
+        return 0
+    unknown = set(options.workloads) - workloads.keys()
+    if unknown:
+        sys.exit(f"no such workload: {', '.join(sorted(unknown))}")
+    chosen = options.workloads or [name for name, each in workloads.items() if each.quick or not options.quick]
+    rounds = range(options.seed, options.seed + options.rounds)
+    return max(_run(workloads[name], seed, options) for seed in rounds for name in chosen)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="oracle", description=__doc__)
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="those to run; all without any")
+    parser.add_argument("--list", action="store_true", help="say what there is")
+    parser.add_argument("--quick", action="store_true", help="only the quick ones")
+    parser.add_argument("--instants", type=int, default=10, help="how many random instants (10)")
+    parser.add_argument("--exports", type=int, default=3, help="how many of them go through the command line (3)")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="which instants")
+    parser.add_argument("--rounds", type=int, default=1, help="how often, each with the next seed")
+    parser.add_argument("--dir", type=Path, help="where to work: which file system is tested")
+    parser.add_argument("--keep", action="store_true", help="leave root and trace of a failed run in place")
+    parser.add_argument("--record", action="append", default=[], metavar="OPTION", help="one more option of record")
+    return parser.parse_args()
+
+
+def _run(workload: Workload, seed: int, options: argparse.Namespace) -> int:
+    """Run one workload and print what was found."""
+    missing = [name for name in workload.needs if shutil.which(name) is None]
+    if missing:
+        print(f"{workload.name:12} skipped: {', '.join(missing)} is not installed")
+        return 0
+    home = Path(tempfile.mkdtemp(prefix=f"oracle-{workload.name}-", dir=options.dir))
+    try:
+        recorded = record_workload(
+            workload, Bench(home / "bench"), instants=options.instants, seed=seed, record=options.record
+        )
+        verdict = judge(recorded, options.exports)
+    except (WorkloadFailedError, FreezerUnavailableError) as error:
+        print(f"{workload.name:12} FAILED (seed {seed}): {error}  [{home}]", flush=True)
+        return 1
+    print(
+        f"{workload.name:12} {'FAULTS' if verdict.faults else 'exact'}  {verdict.events:,} events in "
+        f"{recorded.seconds:.1f}s, trace {verdict.trace_bytes:,} bytes, {verdict.instants} instants, "
+        f"{verdict.exports} exports, seed {seed}",
+        flush=True,
+    )
+    for fault in verdict.faults:
+        print("   ", fault)
+    if not (verdict.faults and options.keep):
+        shutil.rmtree(home)
+    elif verdict.faults:
+        print("    kept in", home)
+    return bool(verdict.faults)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The manifest of a folder as it is now."""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+import time
+from collections.abc import Iterator
+
+from oracle.manifest import Content, Hasher, Manifest, State, with_links
+
+_READ_BYTES = 1 << 20
+_SETTLED_NS = 1_000_000_000  # a file changed more recently may change again within the grain of its ctime
+_KINDS = {
+    stat.S_IFREG: "f",
+    stat.S_IFDIR: "d",
+    stat.S_IFLNK: "l",
+    stat.S_IFIFO: "p",
+    stat.S_IFSOCK: "s",
+    stat.S_IFCHR: "c",
+    stat.S_IFBLK: "b",
+}
+
+
+class FolderReader:
+    """Take manifests of a folder; files that did not change since the last one are not read again."""
+
+    def __init__(self, root: bytes) -> None:
+        self._root = root
+        self._known: dict[tuple[int, ...], Content] = {}
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # one descriptor a level of a deep tree
+
+    def read(self) -> Manifest:
+        """Return the manifest of the folder as it is now; its own metadata is not part of it."""
+        states: Manifest = {}
+        files: dict[bytes, object] = {}
+        for path, fd, name, status in _walk(self._root):
+            states[path] = self._state(fd, name, status)
+            files[path] = (status.st_dev, status.st_ino)
+        return with_links(states, files)
+
+    def _state(self, fd: int, name: bytes, status: os.stat_result) -> State:
+        kind = _KINDS[stat.S_IFMT(status.st_mode)]
+        return State(
+            kind,
+            stat.S_IMODE(status.st_mode),
+            status.st_uid,
+            status.st_gid,
+            status.st_mtime_ns,
+            s_dev(status.st_rdev),
+            os.readlink(name, dir_fd=fd) if kind == "l" else b"",
+            _xattrs(b"/proc/self/fd/%d/%s" % (fd, name)),
+            b"",
+            self._content(fd, name, status) if kind == "f" else None,
+        )
+
+    def _content(self, fd: int, name: bytes, status: os.stat_result) -> Content:
+        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        content = self._known.get(key)
+        if content is None:
+            content = _read(fd, name)
+            if time.time_ns() - status.st_ctime_ns > _SETTLED_NS:
+                self._known[key] = content
+        return content
+
+
+def s_dev(device: int) -> int:
+    """Return a device number as a trace has it."""
+    return os.major(device) << 20 | os.minor(device)
+
+
+def _walk(root: bytes) -> Iterator[tuple[bytes, int, bytes, os.stat_result]]:
+    """Yield (path, descriptor of its directory, name, status) of all that is below a folder, however deep."""
+    fds = [os.open(root, os.O_RDONLY | os.O_DIRECTORY)]
+    waiting = [(b"", [os.fsencode(name) for name in os.listdir(fds[0])])]
+    while waiting:
+        path, names = waiting[-1]
+        if not names:
+            waiting.pop()
+            os.close(fds.pop())
+            continue
+        name = names.pop()
+        status = os.stat(name, dir_fd=fds[-1], follow_symlinks=False)
+        yield path + name, fds[-1], name, status
+        if stat.S_ISDIR(status.st_mode):
+            fds.append(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fds[-1]))
+            waiting.append((path + name + b"/", [os.fsencode(inner) for inner in os.listdir(fds[-1])]))
+
+
+def _read(fd: int, name: bytes) -> Content:
+    hasher = Hasher()
+    with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NOATIME, dir_fd=fd), "rb", buffering=0) as file:
+        while data := file.read(_READ_BYTES):
+            hasher.add(data)
+    return hasher.content()
+
+
+def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    names = os.listxattr(path, follow_symlinks=False)
+    return tuple(sorted((os.fsencode(name), os.getxattr(path, name, follow_symlinks=False)) for name in names))

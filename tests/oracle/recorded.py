@@ -1,0 +1,154 @@
+"""Run a workload under ``diffkeeper record``; at random instants hold it still and take the truth about its tree."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from oracle.folder import FolderReader
+from oracle.freezer import Freezer
+from oracle.manifest import Manifest
+from oracle.workloads import CACHE, Workload, environment
+
+_LIMIT_S = 600
+_JOIN_AND_RUN = 'echo $$ > "$1" && exec sh -e -c "$2"'
+
+
+class WorkloadFailedError(Exception):
+    """Report that a workload itself did not run; nothing is known of the recorder then."""
+
+
+@dataclass(frozen=True)
+class Instant:
+    """Hold the truth at one instant of CLOCK_MONOTONIC."""
+
+    t_ns: int
+    manifest: Manifest
+
+
+@dataclass
+class Recorded:
+    """Hold what a recording left: its trace, and what was true."""
+
+    workload: Workload
+    trace: Path
+    root: Path
+    seconds: float
+    before: Manifest
+    after: Manifest
+    instants: list[Instant] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Own the folders of one run: the watch root, what is outside of it, and the trace."""
+
+    home: Path
+
+    @property
+    def root(self) -> Path:
+        return self.home / "root"
+
+    @property
+    def scratch(self) -> Path:
+        return self.home / "scratch"
+
+    @property
+    def trace(self) -> Path:
+        return self.home / "trace"
+
+    def clear(self) -> None:
+        """Make the folders anew."""
+        shutil.rmtree(self.home, ignore_errors=True)
+        for folder in (self.root, self.scratch, CACHE):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+def record_workload(
+    workload: Workload, bench: Bench, *, instants: int, seed: int, record: Sequence[str] = ()
+) -> Recorded:
+    """Run a workload under record in a fresh folder and return the trace with the truth.
+
+    ``record`` are more options of record. Raises WorkloadFailedError, FreezerUnavailableError.
+    """
+    bench.clear()
+    env = environment(bench.root, bench.scratch)
+    for script in (workload.fetch, workload.prepare):
+        _run_shell(script, bench, env)
+    reader = FolderReader(os.fsencode(bench.root))
+    before = reader.read()
+    freezer = Freezer(f"diffkeeper-oracle-{os.getpid()}")
+    try:
+        watcher = _Watcher(freezer, reader, instants, random.Random(seed), workload.seconds)
+        seconds = _record(workload, bench, env, freezer, watcher, record)
+    finally:
+        freezer.close()
+    return Recorded(workload, bench.trace, bench.root, seconds, before, reader.read(), watcher.taken)
+
+
+def _run_shell(script: str, bench: Bench, env: dict[str, str]) -> None:
+    if script and subprocess.run(["sh", "-e", "-c", script], cwd=bench.root, env=env, check=False).returncode != 0:
+        raise WorkloadFailedError(f"this did not work: {script}")
+
+
+def _record(
+    workload: Workload, bench: Bench, env: dict[str, str], freezer: Freezer, watcher: _Watcher, options: Sequence[str]
+) -> float:
+    """Record the command, the watcher at its side, and return how long that took."""
+    command = ["sh", "-c", _JOIN_AND_RUN, "oracle", str(freezer.join_file), workload.command]
+    started = time.monotonic()
+    recorder = subprocess.Popen(
+        [*diffkeeper("record"), "-q", "--state-dir", str(bench.trace), "--watch", ".", *options, "--", *command],
+        cwd=bench.root,
+        env=env,
+    )
+    thread = threading.Thread(target=watcher.watch, args=(recorder,))
+    thread.start()
+    try:
+        status = recorder.wait(_LIMIT_S)
+    finally:
+        recorder.kill()
+        thread.join()
+    if status != 0:
+        raise WorkloadFailedError(f"record of {workload.name} ended with {status}")
+    return time.monotonic() - started
+
+
+def diffkeeper(*arguments: str) -> list[str]:
+    """Return the command line of a diffkeeper command, run by this very Python."""
+    return [sys.executable, "-c", "import sys; from diffkeeper.cli import main; sys.exit(main())", *arguments]
+
+
+class _Watcher:
+    """Freeze a workload at random instants and take the state of its tree."""
+
+    def __init__(
+        self, freezer: Freezer, reader: FolderReader, instants: int, chance: random.Random, seconds: float
+    ) -> None:
+        self.taken: list[Instant] = []
+        self._freezer = freezer
+        self._reader = reader
+        self._instants = instants
+        self._chance = chance
+        self._seconds = seconds
+
+    def watch(self, recorder: subprocess.Popen[bytes]) -> None:
+        """Take instants until there are enough or the recorder has ended."""
+        while recorder.poll() is None and not self._freezer.is_populated:
+            time.sleep(0.001)
+        while recorder.poll() is None and len(self.taken) < self._instants:
+            time.sleep(self._chance.uniform(0, 2 * self._seconds / max(1, self._instants)))
+            self._take()
+
+    def _take(self) -> None:
+        with self._freezer.frozen() as t_ns:
+            if t_ns is not None:
+                self.taken.append(Instant(t_ns, self._reader.read()))
