@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-NATIVE_SOURCES = ("recorder.c", "index.c")
 BPF_SOURCE = "recorder.bpf.c"
 GLIBC = "2.17"
 # Call numbers and registers differ by processor: native/calls.h must know each that is listed here.
@@ -162,7 +161,7 @@ class NativeLibrary:
         )
         embedding = self.work / "embedded.S"
         embedding.write_text(embedding_source(bpf_object))
-        sources = [str(self.native / name) for name in NATIVE_SOURCES if (self.native / name).exists()]
+        sources = [str(path) for path in sorted(self.native.glob("*.c")) if not path.name.endswith(".bpf.c")]
         fresh = self.work / "_native.so"
         self._run(*self.toolchain.native, *native_flags(), *sources, str(embedding), "-o", str(fresh))
         # A rename, because a process may have the old library mapped.
@@ -194,8 +193,12 @@ def native_flags() -> tuple[str, ...]:
 
 
 def embedding_source(bpf_object: Path) -> str:
-    """Return assembly that places the object between two symbols, aligned as libbpf wants its ELF."""
+    """Return assembly that places the object between two symbols, aligned as libbpf wants its ELF.
+
+    It names the object's hash, because zig's cache looks at the text of this file only, not at what it includes.
+    """
     return f"""\
+/* {hashlib.sha256(bpf_object.read_bytes()).hexdigest()} */
     .section .rodata
     .balign 16
     .global diffkeeper_bpf_object
