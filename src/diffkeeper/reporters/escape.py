@@ -38,6 +38,13 @@ def output(raw: bytes) -> str:
     return escaped(_COLOURS.sub(b"", raw).removesuffix(b"\n").decode("utf-8", "surrogateescape"))
 
 
+def message(text: str) -> str:
+    """Return a message with its lines and backslashes, but without control characters that came in with names."""
+    if text.isprintable():
+        return text
+    return "".join(one if one in "\n\\" else _character(one) for one in text)
+
+
 def command(argv: Iterable[str]) -> str:
     """Return a command line for people, quoted for a shell where it can be."""
     return escaped(shlex.join(argv))

@@ -1,0 +1,130 @@
+"""``diffkeeper timeline``: list what happened, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import click
+
+from diffkeeper.cli.options import (
+    DONE,
+    INCOMPLETE,
+    NO,
+    color_option,
+    json_option,
+    losses,
+    resolve,
+    say,
+    talk_options,
+    trace_options,
+    trace_path,
+)
+from diffkeeper.errors import UsageError
+from diffkeeper.model.answers import TraceInfo
+from diffkeeper.model.event import Event, Kind
+from diffkeeper.reporters import jsonl, terminal
+from diffkeeper.reporters.output import Output, paged, standard
+from diffkeeper.reporters.values import Line, Timeline
+from diffkeeper.trace import Trace
+
+_REPORTERS: dict[str, Callable[[Timeline, Output], int]] = {
+    "text": terminal.report_timeline,
+    "classic": terminal.report_classic,
+    "jsonl": jsonl.report_timeline,
+}
+
+
+@click.command("timeline")
+@trace_options
+@click.option("--path", "paths", multiple=True, metavar="GLOB", help="Only these paths; '!GLOB' leaves some out.")
+@click.option("--op", "ops", multiple=True, metavar="OP[,OP…]", help="Only these operations, as write,rename or all.")
+@click.option("--pid", "pids", multiple=True, type=int, help="Only what this process did.")
+@click.option("--since", metavar="POSITION", help="From there on, as 2s, 02:14.350, @1281 or end-5s.")
+@click.option("--until", metavar="POSITION", help="Up to there, with all that the position covers.")
+@click.option("--time", metavar="RANGE", help="A..B for --since A --until B; one position for all that it covers.")
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the last N of them.")
+@click.option("--output", is_flag=True, help="Also what the command wrote to its standard output and error.")
+@click.option("--all", "everything", is_flag=True, help="Also closes, output, and the life of processes.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(_REPORTERS)),
+    default="text",
+    show_default=True,
+    help="classic is the first columns alone; jsonl is --json.",
+)
+@json_option
+@color_option
+@talk_options
+def command(
+    trace: str | None,
+    state_dir: str,
+    paths: tuple[str, ...],
+    ops: tuple[str, ...],
+    pids: tuple[int, ...],
+    since: str | None,
+    until: str | None,
+    time: str | None,
+    last: int | None,
+    output: bool,
+    everything: bool,
+    form: str,
+    as_json: bool,
+    color: str,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """List what happened, in order.
+
+    POSITIONS are what the timeline prints, durations such as 2m14s, events such as @1281, start, end, exit, mark:NAME,
+    or RFC 3339 times. Exits with 1 if nothing matches, and with 3 if events are known to be missing.
+    """
+    since, until = _range(since, until, time)
+    ops = ("all",) if everything and not ops else ops
+    with Trace.open(trace_path(trace, state_dir)) as opened:
+        info = opened.info()
+        for position in (since, until):
+            if position:
+                resolve(position, opened.extent, quiet)
+        events = opened.timeline(
+            paths=paths, ops=ops, pids=pids, since=since, until=until, last=last, output=output or everything
+        )
+        last_change = opened.last_change()
+        value = Timeline(info, _lines(opened, events), last_change.number if last_change else 0)
+        with paged(standard(color)) as place:
+            count = _REPORTERS["jsonl" if as_json else form](value, place)
+    return _exit_code(info, count, bool(paths or ops or pids or since or until), quiet, verbose)
+
+
+def _range(since: str | None, until: str | None, time: str | None) -> tuple[str | None, str | None]:
+    if time is None:
+        return since, until
+    if since or until:
+        raise UsageError("--time is another way to write --since and --until: give it alone")
+    start, dots, end = time.partition("..")
+    return (start or None, end or None) if dots else (time, time)
+
+
+def _lines(trace: Trace, events: Iterator[Event]) -> Iterator[Line]:
+    names: dict[int, bytes] = {0: b""}
+    for event in events:
+        comm = names.get(event.process)
+        if comm is None:
+            comm = names[event.process] = trace.process(event.process).comm
+        yield Line(event, comm, trace.data(event) if event.kind == Kind.OUTPUT else b"")
+
+
+def _exit_code(info: TraceInfo, count: int, is_narrow: bool, quiet: bool, verbose: bool) -> int:
+    missing = losses(info)
+    if info.state == "broken":
+        missing.insert(0, "the recording broke off")
+    if missing:
+        say(f"the timeline is not complete: {'; '.join(missing)}", quiet)
+    elif verbose:
+        say(f"{count} events, {info.path}, {'; '.join(info.defects) or 'complete'}")
+    if missing:
+        return INCOMPLETE
+    if count == 0 and is_narrow:
+        say("no event matches", quiet)
+        return NO
+    return DONE
