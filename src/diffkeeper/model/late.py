@@ -1,8 +1,8 @@
 """Join to each observation what was read late on its behalf, and judge whether that reading is exact.
 
 The rule: bytes read back over [r0, r1] for a change *e* are exact only if no other change of that extent or of the
-file's size has begun by r1 and ended after *e* began. Changes unfinished at r1 count, so observations are noted as they arrive
-and joined only when the window that sorts them has let them go.
+file's size has begun by r1 and ended after *e* began. Changes unfinished at r1 count, so observations are noted as they
+arrive and joined only when the window that sorts them has let them go.
 """
 
 from __future__ import annotations

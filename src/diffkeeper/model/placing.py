@@ -1,0 +1,295 @@
+"""Find out which names a call changed: from the inodes that it touched, or where they are not told from its strings.
+
+Touched inodes are read inside the call and cannot be stale; strings depend on the order of other calls. So strings only
+decide between candidates that touched inodes leave, and are trusted alone only where no touched inodes are reported.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import NamedTuple
+
+from diffkeeper.model.late import Late
+from diffkeeper.model.ledger import Ledger
+from diffkeeper.model.node import Node
+from diffkeeper.model.observation import EntryRead, Inode, NameChanged, NameOp
+from diffkeeper.model.walker import PathWalker, Spot, last_name
+
+_FOLLOW = 0x400  # AT_SYMLINK_FOLLOW
+
+
+class Link(NamedTuple):
+    """Hold one name and the node that it leads to."""
+
+    parent: Node
+    name: bytes
+    node: Node
+
+
+class Made(NamedTuple):
+    """Hold a name that came to be; ``inode`` is None if the call did not tell it, ``node`` if it is new."""
+
+    parent: Node
+    name: bytes
+    inode: Inode | None
+    node: Node | None
+
+
+class Case:
+    """Hold one observed change of names with everything that can be asked about it."""
+
+    def __init__(self, ledger: Ledger, walker: PathWalker, seen: NameChanged, late: tuple[Late, ...]) -> None:
+        self.seen = seen
+        self.name = last_name(seen.path)
+        self.name2 = last_name(seen.path2)
+        self.entries = [reading for reading in late if isinstance(reading, EntryRead)]
+        self._tree = ledger.tree
+        self._walker = walker
+        self.is_untouched = not seen.touched
+        self.pairs = [(inode, ledger.find(inode)) for inode in seen.touched]
+        self.inodes = {node.number: inode for inode, node in self.pairs if node is not None}
+        self.directories = [node for _, node in self.pairs if node is not None and node.is_directory]
+
+    @cached_property
+    def spot(self) -> Spot:
+        """Return where ``path`` leads as a string."""
+        if self.seen.op == NameOp.LINK and not self.seen.path:  # AT_EMPTY_PATH
+            return Spot(node=self._tree.by_identity(self.seen.base.dev, self.seen.base.ino, self.seen.base.generation))
+        follows = self.seen.op == NameOp.LINK and bool(self.seen.call_flags & _FOLLOW)
+        return self._walker.follow(self.seen.base, self.seen.path, follows_last=follows)
+
+    @cached_property
+    def spot2(self) -> Spot:
+        """Return where ``path2`` leads as a string."""
+        return self._walker.follow(self.seen.base2, self.seen.path2)
+
+    def child(self, directory: Node, name: bytes) -> Node | None:
+        """Return what a name in a directory leads to."""
+        return self._tree.child(directory, name)
+
+    def is_touched(self, node: Node | None) -> bool:
+        """Say whether the call touched a node."""
+        return node is not None and node.number in self.inodes
+
+    def mtime(self, node: Node | None) -> int:
+        """Return the mtime of a touched node, 0 if it was not touched."""
+        inode = self.inodes.get(node.number) if node is not None else None
+        return inode.mtime_ns if inode is not None and inode.mode else 0
+
+    def lost_a_link(self, node: Node) -> bool:
+        """Say whether the call took a link away from a touched node, as from one that was replaced."""
+        inode = self.inodes[node.number]
+        return inode.nlink == 0 or (not node.is_directory and inode.nlink < node.meta.nlink)
+
+    def links(self, name: bytes, accepts: Callable[[Node], bool]) -> list[Link]:
+        """Return the touched directories that have a name whose node is acceptable."""
+        found = ((directory, self.child(directory, name)) for directory in self.directories)
+        return [Link(directory, name, node) for directory, node in found if node is not None and accepts(node)]
+
+    def unknown(self, accepts: Callable[[int], bool]) -> list[Inode]:
+        """Return the touched inodes of a type that are not in the tree."""
+        return [inode for inode, node in self.pairs if node is None and inode.nlink > 0 and accepts(inode.mode)]
+
+    @property
+    def touches_outside(self) -> bool:
+        """Say whether a directory that is not in the tree was touched."""
+        return bool(self.unknown(stat.S_ISDIR))
+
+
+def choose(links: list[Link], spot: Callable[[], Spot]) -> Link | None:
+    """Return the only link, or the one that the string confirms, or the first."""
+    if len(links) > 1:
+        return next((link for link in links if link.parent is spot().parent), links[0])
+    return links[0] if links else None
+
+
+def by_string(spot: Spot) -> Link | None:
+    """Return the link that a string leads to."""
+    if spot.parent is None or spot.node is None:
+        return None
+    return Link(spot.parent, spot.name, spot.node)
+
+
+def removed(case: Case) -> Link | None:
+    """Place UNLINK and RMDIR."""
+    if case.is_untouched:
+        return by_string(case.spot)
+    links = case.links(case.name, case.is_touched) or case.links(case.name, lambda node: True)
+    return choose(links, lambda: case.spot)
+
+
+def made(case: Case) -> Made | None:
+    """Place MKDIR, MKNOD and SYMLINK."""
+    fits = [(inode, node) for inode, node in case.pairs if inode.nlink > 0 and _is_made_by(case.seen.op, inode.mode)]
+    for directory in case.directories:
+        for inode, node in fits:
+            if node is not None and node is not directory and case.child(directory, case.name) is node:
+                return Made(directory, case.name, inode, node)  # there already: read after it was made
+    parent = _only(case.directories, case.spot.parent if len(case.directories) != 1 else None)
+    if case.is_untouched:
+        parent = case.spot.parent
+    if parent is None:
+        return None
+    fresh = [inode for inode, node in fits if node is None] or [inode for inode, node in fits if node is not parent]
+    return Made(parent, case.name, fresh[0] if fresh else _freed(case) or _read_late(case), None)
+
+
+def _is_made_by(op: NameOp, mode: int) -> bool:
+    if op == NameOp.MKDIR:
+        return stat.S_ISDIR(mode)
+    if op == NameOp.SYMLINK:
+        return stat.S_ISLNK(mode)
+    return not stat.S_ISDIR(mode) and not stat.S_ISLNK(mode)
+
+
+def _only(directories: list[Node], confirmed: Node | None) -> Node | None:
+    if confirmed in directories:
+        return confirmed
+    return directories[0] if directories else None
+
+
+def _freed(case: Case) -> Inode | None:
+    """Return the inode that another task removed before the call returned."""
+    return next((inode for inode, node in case.pairs if node is None and inode.nlink == 0), None)
+
+
+def _read_late(case: Case) -> Inode | None:
+    fits = (entry.inode for entry in case.entries if entry.name == case.name)
+    return next((inode for inode in fits if _is_made_by(case.seen.op, inode.mode)), None)
+
+
+class Linked(NamedTuple):
+    """Hold a new name of a file: of ``node``, or of ``inode`` if that is not in the tree yet."""
+
+    parent: Node
+    node: Node | None
+    inode: Inode | None
+
+
+def linked(case: Case) -> Linked | None:
+    """Place LINK; None if the new name is not in the tree or not known."""
+    if case.is_untouched:
+        node = case.spot.node
+        inode = None if node is not None else next((e.inode for e in case.entries if e.name == case.name2), None)
+        if case.spot2.parent is None or (node is None and inode is None) or (node is not None and node.is_directory):
+            return None
+        return Linked(case.spot2.parent, node, inode)
+    parent = _only(case.directories, case.spot2.parent if len(case.directories) > 1 else None)
+    files = [(inode, node) for inode, node in case.pairs if inode.nlink > 0 and not stat.S_ISDIR(inode.mode)]
+    if parent is None or not files:
+        return None
+    return Linked(parent, files[0][1], files[0][0])
+
+
+class Moved(NamedTuple):
+    """Hold a rename: None where a side is not in the tree."""
+
+    old: Link | None
+    parent2: Node | None
+    other: Node | None  # what the new name led to
+
+
+_NOWHERE = Moved(None, None, None)
+
+
+def renamed(case: Case) -> Moved:
+    """Place RENAME without EXCHANGE."""
+    if case.is_untouched:
+        spot2 = case.spot2
+        return Moved(by_string(case.spot), spot2.parent, spot2.node)
+    old = choose(case.links(case.name, lambda node: _is_moved(case, node)), lambda: case.spot)
+    old = old or _provisional_link(case)
+    moved = old.node if old is not None else None
+    replaced = choose(
+        [
+            link
+            for link in case.links(case.name2, lambda node: _is_replaced(case, node, moved))
+            if link.parent is not moved
+        ],
+        lambda: case.spot2,
+    )
+    if replaced is not None:
+        return Moved(old, replaced.parent, replaced.node)
+    parent2 = _new_parent(case, old)
+    return Moved(old, parent2, case.child(parent2, case.name2) if parent2 is not None else None)
+
+
+def _is_moved(case: Case, node: Node) -> bool:
+    return case.is_touched(node) and not case.lost_a_link(node)
+
+
+def _is_replaced(case: Case, node: Node, moved: Node | None) -> bool:
+    return node is not moved and case.is_touched(node) and case.lost_a_link(node)
+
+
+def _provisional_link(case: Case) -> Link | None:
+    links = case.links(case.name, lambda node: node.is_provisional)
+    return choose(links, lambda: case.spot)
+
+
+def _new_parent(case: Case, old: Link | None) -> Node | None:
+    if old is None:
+        known = [node for node in case.directories if not case.lost_a_link(node)]
+        return _only(known, case.spot2.parent if len(known) > 1 else None)
+    others = [node for node in case.directories if node is not old.node and node is not old.parent]
+    if others:
+        return _only(others, case.spot2.parent if len(others) > 1 else None)
+    if case.touches_outside and case.spot2.parent is not old.parent:
+        return None
+    return old.parent
+
+
+def exchanged(case: Case) -> tuple[Link | None, Link | None]:
+    """Place RENAME with EXCHANGE: the link of either name, None where it is not in the tree."""
+    first, second = by_string(case.spot), by_string(case.spot2)
+    if case.is_untouched:
+        return first, second
+    olds, news = case.links(case.name, case.is_touched), case.links(case.name2, case.is_touched)
+    if first in olds and second in news and first is not None and second is not None and first.node is not second.node:
+        return first, second
+    pairs = [(a, b) for a in olds for b in news if a.node is not b.node]
+    if pairs:
+        return pairs[0]
+    return choose(olds, lambda: case.spot), choose(news, lambda: case.spot2) if not olds else None
+
+
+def incoming(case: Case, parent: Node, name: bytes, gone: Iterable[Node]) -> Inode | None:
+    """Return the inode that came into the tree at a name: a file, or a directory told apart from its old parent."""
+    for entry in case.entries:
+        if entry.name == name and (entry.parent.dev, entry.parent.ino) == parent.identity[:2]:
+            return entry.inode
+    left = {node.number for node in gone}
+    files = [
+        inode
+        for inode, node in case.pairs
+        if inode.nlink > 0 and not stat.S_ISDIR(inode.mode) and (node is None or node.number not in left)
+    ]
+    return files[0] if files else _incoming_directory(case, parent)
+
+
+def _incoming_directory(case: Case, parent: Node) -> Inode | None:
+    unknown = case.unknown(stat.S_ISDIR)
+    inside = {entry.inode.identity for entry in case.entries}
+    tops = {(entry.parent.dev, entry.parent.ino) for entry in case.entries}
+    for inode in unknown:
+        if (inode.dev, inode.ino) in tops and inode.identity not in inside:
+            return inode
+    # A move changes the mtime of the parents, and not of what is moved.
+    quiet = [inode for inode in unknown if inode.mtime_ns != case.mtime(parent)]
+    return next(iter(quiet or unknown), None)
+
+
+def has_no_effect(case: Case) -> bool:
+    """Say whether a rename was of one hard link onto another of the same file, which POSIX leaves alone."""
+    return case.is_untouched and case.spot.node is not None and case.spot.node is case.spot2.node
+
+
+def is_elsewhere(case: Case) -> bool:
+    """Say whether a call that could not be placed was about another link, outside, of a file that has several."""
+    has_path2 = case.seen.op in (NameOp.LINK, NameOp.RENAME)
+    if case.directories or not case.spot.is_outside or (has_path2 and not case.spot2.is_outside):
+        return False
+    links = 2 if has_path2 else 1
+    return case.is_untouched or any(not stat.S_ISDIR(inode.mode) and inode.nlink >= links for inode, _ in case.pairs)

@@ -1,0 +1,323 @@
+"""Resolve observations into events, and keep the tree that those events make.
+
+Nothing that is observed may stop the resolver: what does not fit is marked and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from diffkeeper.model import writing
+from diffkeeper.model.blobs import BlobSink as BlobSink  # part of this module's interface
+from diffkeeper.model.blobs import ContentLog
+from diffkeeper.model.event import Data, Event, Kind, Mark
+from diffkeeper.model.imports import Importer
+from diffkeeper.model.late import Late
+from diffkeeper.model.ledger import Ledger, meta_of
+from diffkeeper.model.naming import Naming
+from diffkeeper.model.node import Node
+from diffkeeper.model.observation import (
+    AttributeChanged,
+    AttributeOp,
+    Closed,
+    DataWritten,
+    DirectorySeen,
+    EntryRead,
+    EventsLost,
+    Inode,
+    LateData,
+    NameChanged,
+    Observation,
+    Opened,
+    OutputWritten,
+    ProcessExecuted,
+    ProcessExited,
+    ProcessSeen,
+    SizeChanged,
+    SizeOp,
+)
+from diffkeeper.model.process import Process
+from diffkeeper.model.tree import Tree
+from diffkeeper.model.walker import PathWalker
+
+_TMPFILE = 0o20000000  # __O_TMPFILE
+_ATTRIBUTE_KINDS = {
+    AttributeOp.CHMOD: Kind.CHMOD,
+    AttributeOp.CHOWN: Kind.CHOWN,
+    AttributeOp.UTIME: Kind.UTIME,
+    AttributeOp.SETXATTR: Kind.SETXATTR,
+    AttributeOp.REMOVEXATTR: Kind.REMOVEXATTR,
+}
+
+_Handler = Callable[[Any, tuple[Late, ...], bool], None]
+
+
+class Resolver:
+    """Turn observations, in order of (t_ns, sequence), into events numbered from 1.
+
+    ``tree`` is the baseline and is kept up to date; observations from before ``start_ns`` change it without an event.
+    ``root_paths`` gives the absolute path of each root by label, for absolute names. ``counters`` counts what a reader
+    must know: unresolved, inexact, unknown_data, ambiguous, late, unknown_files, identity_conflicts, size_mismatches,
+    late_data_unused, lost_*.
+    """
+
+    def __init__(
+        self, tree: Tree, start_ns: int, blobs: BlobSink, root_paths: Mapping[bytes, bytes] | None = None
+    ) -> None:
+        self.tree = tree
+        self._ledger = Ledger(tree, start_ns)
+        self._content = ContentLog(blobs)
+        self._importer = Importer(self._ledger, self._content)
+        self._naming = Naming(self._ledger, PathWalker(tree, root_paths or {}), self._content, self._importer)
+        self._output_offsets: dict[int, int] = {}
+        self.counters = self._ledger.counters
+        self._handlers: dict[type[Observation], _Handler] = {
+            DataWritten: self._data_written,
+            NameChanged: self._naming.resolve,
+            Opened: self._opened,
+            Closed: self._closed,
+            AttributeChanged: self._attribute_changed,
+            SizeChanged: self._size_changed,
+            OutputWritten: self._output_written,
+            ProcessSeen: self._process_seen,
+            ProcessExecuted: self._process_executed,
+            ProcessExited: self._process_exited,
+            DirectorySeen: lambda seen, late, is_exact: self._importer.directory_seen(seen),
+            EntryRead: lambda seen, late, is_exact: self._importer.entry_read(seen),
+            LateData: lambda seen, late, is_exact: self._importer.late_data(seen),
+            EventsLost: self._events_lost,
+        }
+
+    @property
+    def processes(self) -> dict[int, Process]:
+        """Return the processes seen so far by key."""
+        return self._ledger.table.processes
+
+    def feed(self, observation: Observation, late: tuple[Late, ...] = (), late_is_exact: bool = True) -> list[Event]:
+        """Take the next observation with what was read late on its behalf; return its events, already applied."""
+        events = self._ledger.begin(observation)
+        handler = self._handlers.get(type(observation))
+        if handler is not None:
+            handler(observation, late, late_is_exact)
+        return events
+
+    def finish(self) -> None:
+        """End the blobs of files that nobody closed; call it when no more observations come."""
+        self._content.finish()
+
+    def _unknown(self, inode: Inode) -> None:
+        """Count a file that should be in the tree; other links of a file, and files without a name, need not be."""
+        if inode.nlink == 1 and not self._ledger.is_folding:
+            self.counters["unknown_files"] += 1
+
+    def _data_written(self, seen: DataWritten, late: tuple[Late, ...], is_exact: bool) -> None:
+        ledger, inode = self._ledger, seen.inode
+        node = ledger.tree.identities.get((inode.dev, inode.ino, inode.generation)) or ledger.find(inode)
+        if node is None or node.content is None:
+            self._unknown(inode)
+            return
+        offset, length, payload, number = seen.offset, seen.length, seen.payload, node.number
+        if length <= 0 or offset < 0:
+            return
+        t_ns, bits = ledger.stamp(seen)
+        kind, source_number = Kind.WRITE, 0
+        if len(payload) == 1 and payload[0][0] == 0 and len(payload[0][1]) == length:
+            blob, start = self._content.append(number, payload[0][1])
+            data: tuple[Data, ...] = (Data(offset, length, blob, start),)
+            self._content.written.add(number)
+        else:
+            source = self._copied_from(seen, late)
+            if source is not None:
+                kind, source_number, data = Kind.COPY, source.number, ()
+            else:
+                data, more = writing.fill(self._content, number, seen, late, is_exact)
+                bits |= more
+        if bits:
+            ledger.count(bits)
+        size = node.content.size
+        end = offset + length
+        ledger.put(
+            Event(
+                ledger.number,
+                t_ns,
+                kind,
+                seen.pid,
+                seen.tid,
+                ledger.process_of(seen),
+                writing.ALL_MARKS[bits],
+                max(0, seen.enter_ns - ledger.start_ns),
+                max(0, seen.exit_ns - ledger.start_ns),
+                number,
+                path=ledger.path(node),
+                meta=meta_of(inode, node.meta),
+                offset=offset,
+                length=length,
+                size=end if end > size else size,
+                data=data,
+                source=source_number,
+                source_offset=seen.source_offset,
+            )
+        )
+
+    def _copied_from(self, seen: DataWritten, late: tuple[Late, ...]) -> Node | None:
+        """Return the node that bytes were copied from; where that does not know them, what was read late wins."""
+        if seen.source is None or seen.payload or seen.source_offset < 0:
+            return None
+        source = self._ledger.find(seen.source)
+        if source is None or source.content is None:
+            return None
+        is_known = not source.content.slice(seen.source_offset, seen.length).has_unknown
+        return source if is_known or not late else None
+
+    def _opened(self, seen: Opened, late: tuple[Late, ...], is_exact: bool) -> None:
+        ledger = self._ledger
+        parent = ledger.find(seen.parent)
+        node = ledger.find(seen.inode)
+        if node is None and parent is not None:
+            node = self._settled(seen, parent)
+        if seen.created:
+            self._created(seen, parent, node)
+        elif seen.truncated and node is not None and node.content is not None:
+            self._cut(seen, node, 0)
+        elif seen.truncated and parent is not None and parent.is_directory and seen.name and seen.inode.nlink:
+            self._unknown(seen.inode)  # its bytes are known now: none
+            inode = seen.inode
+            empty = Inode(*inode.identity, inode.mode, inode.nlink, inode.uid, inode.gid, 0, inode.mtime_ns, inode.rdev)
+            self._importer.entry(seen, parent, seen.name, empty)
+        elif seen.truncated:
+            self._unknown(seen.inode)
+
+    def _settled(self, seen: Opened, parent: Node) -> Node | None:
+        child = self.tree.child(parent, seen.name)
+        if child is None or not child.is_provisional or seen.created:
+            return None
+        self._ledger.settle(seen, child, seen.inode)
+        return child
+
+    def _created(self, seen: Opened, parent: Node | None, node: Node | None) -> None:
+        ledger = self._ledger
+        is_nameless = bool(seen.open_flags & _TMPFILE) and seen.inode.nlink == 0
+        if not is_nameless and (parent is None or not parent.is_directory or not seen.name):
+            ledger.unresolved(seen, Kind.CREATE, path=seen.name, meta=meta_of(seen.inode))
+            return
+        if ledger.is_folding and node is not None and node.names:
+            if parent is not None and self.tree.child(parent, seen.name) is None:
+                ledger.emit(seen, Kind.CREATE, node=node.number, parent=parent.number, name=seen.name)
+            return
+        assert parent is not None or is_nameless, "a name is in a directory"
+        self._create(seen, None if is_nameless else parent)
+
+    def _create(self, seen: Opened, parent: Node | None) -> None:
+        ledger = self._ledger
+        event = ledger.emit(
+            seen,
+            Kind.CREATE,
+            node=ledger.tree.next_number,
+            parent=parent.number if parent is not None else 0,
+            name=seen.name if parent is not None else b"",
+            path=ledger.path_in(parent, seen.name) if parent is not None else b"",
+            meta=meta_of(seen.inode),
+            parent_mtime_ns=self._mtime_of(seen, parent) if parent is not None else 0,
+        )
+        ledger.born(event.node, seen.inode.identity)
+
+    def _mtime_of(self, seen: Opened, parent: Node) -> int:
+        touched = (inode for inode in seen.touched if inode.identity == parent.identity and inode.mode)
+        return next((inode.mtime_ns for inode in touched), seen.parent.mtime_ns)
+
+    def _cut(self, seen: Opened | SizeChanged, node: Node, size: int) -> None:
+        if size == 0:
+            self._content.emptied(node)
+        path = self._ledger.path(node)
+        meta = meta_of(seen.inode, node.meta)
+        self._ledger.emit(seen, Kind.TRUNCATE, node=node.number, path=path, meta=meta, size=size)
+
+    def _size_changed(self, seen: SizeChanged, late: tuple[Late, ...], is_exact: bool) -> None:
+        node = self._ledger.find(seen.inode)
+        if node is None or node.content is None:
+            self._unknown(seen.inode)
+        elif seen.length < 0 or seen.offset < 0:
+            return
+        elif seen.op == SizeOp.TRUNCATE:
+            self._cut(seen, node, seen.length)
+        else:
+            self._allocated(seen, node)
+
+    def _allocated(self, seen: SizeChanged, node: Node) -> None:
+        assert node.content is not None, "only regular files are allocated"
+        self._ledger.emit(
+            seen,
+            Kind.FALLOCATE,
+            node=node.number,
+            path=self._ledger.path(node),
+            meta=meta_of(seen.inode, node.meta),
+            offset=seen.offset,
+            length=seen.length,
+            size=writing.size_after_fallocate(node.content.size, seen.mode, seen.offset, seen.length),
+            detail=seen.mode,
+        )
+
+    def _attribute_changed(self, seen: AttributeChanged, late: tuple[Late, ...], is_exact: bool) -> None:
+        node = self._ledger.find(seen.inode)
+        kind = _ATTRIBUTE_KINDS.get(seen.op)
+        if node is None or kind is None:
+            self._unknown(seen.inode)
+            return
+        marks = Mark(0) if seen.value_is_known else Mark.UNKNOWN_DATA
+        path, meta = self._ledger.path(node), meta_of(seen.inode, node.meta)
+        name, value = seen.xattr_name, seen.xattr_value
+        self._ledger.emit(seen, kind, marks=marks, node=node.number, path=path, meta=meta, text=name, value=value)
+
+    def _closed(self, seen: Closed, late: tuple[Late, ...], is_exact: bool) -> None:
+        node = self._ledger.find(seen.inode)
+        if node is None or node.content is None:
+            return
+        self._compare_size(node, seen.inode)
+        if self._content.closed(node):
+            path, meta = self._ledger.path(node), meta_of(seen.inode, node.meta)
+            self._ledger.emit(seen, Kind.CLOSE, node=node.number, path=path, meta=meta, size=node.content.size)
+
+    def _compare_size(self, node: Node, inode: Inode) -> None:
+        """Count a size that is not the file's; an mtime that is not the node's says that a change is still to come."""
+        assert node.content is not None, "only regular files have a size"
+        if node.content.size != inode.size and node.meta.mtime_ns == inode.mtime_ns and not self._ledger.is_folding:
+            self.counters["size_mismatches"] += 1
+
+    def _output_written(self, seen: OutputWritten, late: tuple[Late, ...], is_exact: bool) -> None:
+        if self._ledger.is_folding or seen.length <= 0:
+            return
+        data, bits = writing.fill_output(self._content, seen)
+        offset = self._output_offsets.get(seen.stream, 0)
+        self._output_offsets[seen.stream] = offset + seen.length
+        fields = {"offset": offset, "length": seen.length, "data": data, "detail": seen.stream}
+        self._ledger.emit(seen, Kind.OUTPUT, marks=bits, **fields)
+
+    def _process_seen(self, seen: ProcessSeen, late: tuple[Late, ...], is_exact: bool) -> None:
+        ledger = self._ledger
+        is_outsider = bool(int(seen.flags) & 1)
+        process = None if seen.is_fork else ledger.table.alive(seen.pid)
+        if process is None:
+            t_ns = seen.t_ns - ledger.start_ns
+            process = ledger.table.start(seen.pid, seen.parent_pid, seen.comm, t_ns, is_outsider)
+        process.comm = seen.comm
+        if seen.is_fork and not ledger.is_folding:
+            ledger.emit(seen, Kind.FORK, detail=seen.parent_pid, text=seen.comm)
+
+    def _process_executed(self, seen: ProcessExecuted, late: tuple[Late, ...], is_exact: bool) -> None:
+        process = self.processes[self._ledger.process_of(seen)]
+        process.comm, process.exe, process.cwd, process.argv = seen.comm, seen.exe, seen.cwd, seen.argv
+        if not self._ledger.is_folding:
+            self._ledger.emit(seen, Kind.EXEC, text=seen.exe, value=b"\0".join(seen.argv))
+
+    def _process_exited(self, seen: ProcessExited, late: tuple[Late, ...], is_exact: bool) -> None:
+        process = self.processes[self._ledger.process_of(seen)]
+        process.end_ns = seen.t_ns - self._ledger.start_ns
+        process.status = seen.status
+        if not self._ledger.is_folding:
+            self._ledger.emit(seen, Kind.EXIT, detail=seen.status)
+
+    def _events_lost(self, seen: EventsLost, late: tuple[Late, ...], is_exact: bool) -> None:
+        self.counters[f"lost_{seen.channel}"] += seen.count
+        if not self._ledger.is_folding:
+            self._ledger.emit(seen, Kind.GAP, detail=seen.count, text=seen.channel.encode(errors="replace"))
