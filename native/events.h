@@ -9,7 +9,7 @@
 #ifndef DIFFKEEPER_EVENTS_H
 #define DIFFKEEPER_EVENTS_H
 
-#ifndef __BPF__
+#ifndef __bpf__
 #include <stdint.h>
 typedef uint8_t dk_u8;
 typedef uint16_t dk_u16;
@@ -242,6 +242,60 @@ struct dk_lost {
 	dk_u64 from_ns;
 };
 
+/* ---- settings and state: written by the process, read by the programs, or the other way round ---- */
+
+/* In .rodata.settings, set before load. */
+struct dk_settings {
+	dk_u32 devices[8];	    /* s_dev of the roots, 0 ends the list */
+	dk_u64 ring_bytes;
+	dk_u32 reader_uid;	    /* whose trace it is: 0 may read everything */
+	dk_u32 reader_gid;
+	dk_u8 has_touch_hooks;	    /* 0: names can be resolved by their strings alone */
+	dk_u8 writes_need_enter;    /* 1: a root's file system has no in-lock write tracepoint */
+	dk_u8 zero[6];
+};
+
+/* In .data.counters, mapped by the process. */
+struct dk_counters {
+	dk_u64 sequence;
+	dk_u64 lost[DK_LOST_CHANNELS];
+	dk_u64 outputs[2]; /* struct file of the command's stdout and stderr at its start */
+	dk_u32 epoch;	   /* bumped when a directory may have moved: verdicts of an older epoch are void */
+	dk_u32 zero;
+};
+
+struct dk_touched {
+	dk_u64 pointer;
+	dk_u64 ino;
+};
+
+/* What is known of a task, in task storage: a call in progress, a write in the lock, whose it is. */
+struct dk_task {
+	dk_u64 enter_ns;
+	dk_u64 touched_ns;
+	dk_u64 enter_inode; /* of the descriptor written to, looked up at entry */
+	dk_u64 lock_inode;  /* of the write in progress, from inside the lock */
+	dk_s64 lock_offset;
+	dk_u64 lock_bytes;
+	dk_u64 lock_first_ns;
+	dk_u64 lock_last_ns;
+	dk_u32 call;
+	dk_u32 touched_count;
+	dk_u8 lock_is_whole; /* told once, before the bytes: lock_bytes is what was asked for */
+	dk_u8 is_recorded;   /* of the recorded command's tree */
+	dk_u8 is_announced;
+	dk_u8 is_command;    /* set by the process: the next exec is the command itself */
+	dk_u32 zero;
+	struct dk_touched touched[DK_TOUCHED_MAX];
+};
+
+struct dk_place {
+	dk_u64 ino;
+	dk_u32 dev;
+	dk_u32 zero;
+};
+enum dk_place_kind { DK_PLACE_ROOT = 1, DK_PLACE_EXCLUDED = 2 };
+
 #define DK_ASSERT_SIZE(type, bytes) _Static_assert(sizeof(struct type) == (bytes), #type " has holes")
 DK_ASSERT_SIZE(dk_header, 56);
 DK_ASSERT_SIZE(dk_inode, 56);
@@ -261,5 +315,9 @@ DK_ASSERT_SIZE(dk_exit, 64);
 DK_ASSERT_SIZE(dk_late, 144);
 DK_ASSERT_SIZE(dk_entry, 152);
 DK_ASSERT_SIZE(dk_lost, 72);
+DK_ASSERT_SIZE(dk_settings, 56);
+DK_ASSERT_SIZE(dk_counters, 64);
+DK_ASSERT_SIZE(dk_task, 208);
+DK_ASSERT_SIZE(dk_place, 16);
 
 #endif

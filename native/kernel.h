@@ -89,10 +89,18 @@ struct timespec64 {
 	long tv_nsec;
 } core;
 
+typedef struct {
+	u32 val;
+} kuid_t;
+
+typedef struct {
+	u32 val;
+} kgid_t;
+
 struct inode {
 	u16 i_mode;
-	u32 i_uid;
-	u32 i_gid;
+	kuid_t i_uid;
+	kgid_t i_gid;
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	u32 i_nlink;
@@ -137,6 +145,15 @@ struct file {
 	struct inode *f_inode;
 	struct path f_path;
 	s64 f_pos;
+} core;
+
+struct kiocb {
+	struct file *ki_filp;
+	s64 ki_pos;
+} core;
+
+struct iov_iter {
+	u64 count;
 } core;
 
 struct fdtable {

@@ -15,43 +15,9 @@
 /* ---- settings, written before load ---- */
 
 const volatile u8 calls[CALL_TABLE_SIZE] = {CALL_NUMBERS};
-const volatile u32 devices[8] = {0};	    /* s_dev of the roots, 0 ends the list */
-const volatile u8 has_touch_hooks = 1;	    /* 0: resolve names by strings alone */
-const volatile u8 writes_need_enter = 0;    /* 1: a root's file system has no in-lock write tracepoint */
-const volatile u64 ring_bytes = 1 << 26;
+const volatile struct dk_settings settings SEC(".rodata.settings") = {.ring_bytes = 1 << 26, .has_touch_hooks = 1};
 
 /* ---- maps ---- */
-
-struct touched {
-	u64 pointer;
-	u64 ino;
-};
-
-struct task_state {
-	u64 enter_ns;
-	u64 touched_ns;
-	u64 enter_inode;  /* of the descriptor written to, looked up at entry */
-	u64 lock_inode;	  /* of the write in progress, from inside the lock */
-	u64 lock_ino;
-	s64 lock_offset;
-	u64 lock_bytes;
-	u64 lock_first_ns;
-	u64 lock_last_ns;
-	u32 call;
-	u32 touched_count;
-	u8 is_recorded;	  /* of the recorded command's tree */
-	u8 is_announced;
-	u8 is_command;	  /* set by user space: the next exec is the command itself */
-	u8 zero[5];
-	struct touched touched[DK_TOUCHED_MAX];
-};
-
-struct place {
-	u64 ino;
-	u32 dev;
-	u32 zero;
-};
-enum { PLACE_ROOT = 1, PLACE_EXCLUDED = 2 };
 
 struct verdict_key {
 	u64 ino;
@@ -78,13 +44,13 @@ struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct task_state);
+	__type(value, struct dk_task);
 } tasks SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
-	__type(key, struct place);
+	__type(key, struct dk_place);
 	__type(value, u32);
 } places SEC(".maps");
 
@@ -123,13 +89,7 @@ struct {
 
 /* ---- globals ---- */
 
-struct counters {
-	u64 sequence;
-	u64 lost[DK_LOST_CHANNELS];
-	u64 outputs[2]; /* struct file of the command's stdout and stderr at its start */
-	u32 epoch;	/* bumped when a directory may have moved: verdicts of an older epoch are void */
-	u32 zero;
-} counters = {0};
+struct dk_counters counters SEC(".data.counters") = {0};
 
 /* ---- reading the kernel ---- */
 
@@ -140,9 +100,9 @@ struct call_args {
 	u32 flags;
 };
 
-static __always_inline struct task_state *state_of(struct task_struct *task, u64 create)
+static __always_inline struct dk_task *state_of(struct task_struct *task, u64 create)
 {
-	struct task_state *state = bpf_task_storage_get(&tasks, task, 0, create);
+	struct dk_task *state = bpf_task_storage_get(&tasks, task, 0, create);
 
 	if (!state && create)
 		__sync_fetch_and_add(&counters.lost[DK_LOST_TABLE], 1);
@@ -225,8 +185,9 @@ static __always_inline void read_mtime(struct dk_inode *to, struct inode *from)
 	to->mtime_nsec = when.tv_nsec;
 }
 
-static __noinline int read_inode(struct dk_inode *to, struct inode *from)
+__noinline int copy_inode(struct dk_inode *to, u64 pointer)
 {
+	struct inode *from = (struct inode *)pointer;
 	unsigned long ino = 0;
 	u16 mode = 0;
 
@@ -239,12 +200,17 @@ static __noinline int read_inode(struct dk_inode *to, struct inode *from)
 	to->mode = mode;
 	read_field(&to->generation, from, i_generation);
 	read_field(&to->nlink, from, i_nlink);
-	read_field(&to->uid, from, i_uid);
-	read_field(&to->gid, from, i_gid);
+	read_field(&to->uid, from, i_uid.val);
+	read_field(&to->gid, from, i_gid.val);
 	read_field((s64 *)&to->size, from, i_size);
 	read_field(&to->rdev, from, i_rdev);
 	read_mtime(to, from);
 	return 0;
+}
+
+static __always_inline void read_inode(struct dk_inode *to, struct inode *from)
+{
+	copy_inode(to, (u64)from);
 }
 
 static __always_inline void read_base(struct dk_base *to, struct inode *from)
@@ -284,7 +250,7 @@ static long walk_step(u32 index, void *context)
 	struct dentry *parent = 0;
 	struct inode *inode = 0;
 	unsigned long ino = 0;
-	struct place place = {0};
+	struct dk_place place = {0};
 	u32 *kind;
 
 	read_field(&inode, walk->dentry, d_inode);
@@ -294,7 +260,7 @@ static long walk_step(u32 index, void *context)
 	place.dev = walk->dev;
 	kind = bpf_map_lookup_elem(&places, &place);
 	if (kind) {
-		walk->answer = *kind == PLACE_ROOT ? INSIDE : OUTSIDE;
+		walk->answer = *kind == DK_PLACE_ROOT ? INSIDE : OUTSIDE;
 		return 1;
 	}
 	read_field(&parent, walk->dentry, d_parent);
@@ -306,9 +272,9 @@ static long walk_step(u32 index, void *context)
 	return 0;
 }
 
-static __noinline u32 walk_up(struct dentry *dentry, u32 dev)
+__noinline u32 walk_up(u64 dentry, u32 dev)
 {
-	struct walk walk = {.dentry = dentry, .dev = dev, .answer = UNKNOWN};
+	struct walk walk = {.dentry = (struct dentry *)dentry, .dev = dev, .answer = UNKNOWN};
 
 	bpf_loop(8192, walk_step, &walk, 0);
 	return walk.answer;
@@ -317,9 +283,9 @@ static __noinline u32 walk_up(struct dentry *dentry, u32 dev)
 static __always_inline int is_root_device(u32 dev)
 {
 	for (int i = 0; i < 8; i++) {
-		if (!devices[i])
+		if (!settings.devices[i])
 			return 0;
-		if (devices[i] == dev)
+		if (settings.devices[i] == dev)
 			return 1;
 	}
 	return 0;
@@ -332,7 +298,7 @@ static __always_inline u32 fresh_verdict(struct inode *inode, u32 dev)
 
 	if (!dentry)
 		return UNKNOWN;
-	answer = walk_up(dentry, dev);
+	answer = walk_up((u64)dentry, dev);
 	if (answer == INSIDE)
 		return answer;
 	read_field(&nlink, inode, i_nlink);
@@ -353,8 +319,9 @@ static __always_inline void verdict_key(struct verdict_key *key, struct inode *i
 	read_field(&key->generation, inode, i_generation);
 }
 
-static __noinline u32 verdict_of(struct inode *inode)
+__noinline u32 judge(u64 pointer)
 {
+	struct inode *inode = (struct inode *)pointer;
 	struct verdict_key key = {0};
 	struct verdict made = {0}, *known;
 	u32 dev = device_of(inode);
@@ -369,6 +336,11 @@ static __noinline u32 verdict_of(struct inode *inode)
 	made.answer = fresh_verdict(inode, dev);
 	bpf_map_update_elem(&verdicts, &key, &made, BPF_ANY);
 	return made.answer;
+}
+
+static __always_inline u32 verdict_of(struct inode *inode)
+{
+	return judge((u64)inode);
 }
 
 static __always_inline void forget_verdict(struct inode *inode)
@@ -394,15 +366,16 @@ static long alias_step(u32 index, void *context)
 		return 1;
 	dentry = (struct dentry *)((char *)count->node -
 		(u64)__builtin_preserve_access_index(&((struct dentry *)0)->d_u.d_alias));
-	if (walk_up(dentry, count->dev) == INSIDE)
+	if (walk_up((u64)dentry, count->dev) == INSIDE)
 		count->inside++;
 	read_field(&count->node, count->node, next);
 	return count->inside >= 2;
 }
 
 /* How many names of an inode, of those the kernel has at hand, stand below a root: 0, 1, or 2 for more. */
-static __noinline u32 names_inside(struct inode *inode)
+__noinline u32 names_inside(u64 pointer)
 {
+	struct inode *inode = (struct inode *)pointer;
 	struct alias_count count = {0};
 
 	count.dev = device_of(inode);
@@ -420,7 +393,7 @@ static __always_inline u64 pad8(u64 length)
 
 static __always_inline u64 wake(int now)
 {
-	if (now || bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > ring_bytes / 8)
+	if (now || bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > settings.ring_bytes / 8)
 		return BPF_RB_FORCE_WAKEUP;
 	return BPF_RB_NO_WAKEUP;
 }
@@ -454,7 +427,7 @@ static __always_inline void fill_header(struct dk_header *header, u8 type, u8 op
 	header->result = 0;
 }
 
-static __noinline int announce(struct task_state *state)
+__noinline int announce(struct dk_task *state)
 {
 	struct dk_process record = {0};
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -471,7 +444,7 @@ static __noinline int announce(struct task_state *state)
 }
 
 /* Announce the writer and say whether it belongs to the recorded command. */
-static __always_inline u16 writer_flags(struct task_state *state)
+static __always_inline u16 writer_flags(struct dk_task *state)
 {
 	if (!state)
 		state = state_of(bpf_get_current_task_btf(), BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -482,7 +455,7 @@ static __always_inline u16 writer_flags(struct task_state *state)
 	return state->is_recorded ? 0 : DK_F_OUTSIDER;
 }
 
-static __always_inline void fill_times(struct dk_header *header, struct task_state *state)
+static __always_inline void fill_times(struct dk_header *header, struct dk_task *state)
 {
 	header->enter_ns = state->enter_ns;
 	if (state->touched_count) {
@@ -570,13 +543,14 @@ static long send_piece(u32 index, void *context)
 }
 
 /* Send the caller's buffer, or its vector, as pieces; true when a part is missing. */
-static __noinline int send_pieces(struct call_args *args, u64 sequence)
+__noinline int send_pieces(struct call_args *args, u64 sequence)
 {
-	u32 zero = 0, times = 2 + ((u64)args->result >> 16);
+	u32 zero = 0, times;
 	struct pieces *pieces = bpf_map_lookup_elem(&piece_loops, &zero);
 
-	if (!pieces)
+	if (!pieces || !args)
 		return 1;
+	times = 2 + ((u64)args->result >> 16);
 	__builtin_memset(pieces, 0, sizeof(*pieces));
 	pieces->total = args->result;
 	pieces->sequence = sequence;
@@ -596,9 +570,9 @@ static __always_inline int is_inline_possible(u64 length)
 {
 	u64 used = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 
-	if (used < ring_bytes / 2)
+	if (used < settings.ring_bytes / 2)
 		return 1;
-	return used < ring_bytes / 10 * 9 && length <= 512;
+	return used < settings.ring_bytes / 10 * 9 && length <= 512;
 }
 
 struct target {
@@ -645,10 +619,13 @@ static __always_inline void fill_data(struct dk_data *record, struct call_args *
 	} while (0)
 
 /* One buffer that fits one record: the common case, one reservation and one copy. */
-static __noinline int send_data_inline(struct call_args *args, struct target *target, u64 buffer, u16 flags)
+__noinline int send_data_inline(struct call_args *args, struct target *target, u64 buffer, u16 flags)
 {
-	u64 length = args->result;
+	u64 length;
 
+	if (!args || !target)
+		return 1;
+	length = args->result;
 	if (length <= 64) {
 		barrier_var(length);
 		if (length > 64)
@@ -679,13 +656,13 @@ static __noinline int send_data_inline(struct call_args *args, struct target *ta
 }
 
 /* A record without payload: pieces follow, or the drain thread reads the bytes back. */
-static __noinline int send_data_apart(struct call_args *args, struct target *target, u16 flags)
+__noinline int send_data_apart(struct call_args *args, struct target *target, u16 flags)
 {
 	struct scratch *space = scratch();
 	struct dk_data *record = (void *)space;
 	u64 sequence;
 
-	if (!space)
+	if (!space || !args || !target)
 		return 0;
 	fill_data(record, args, target, flags);
 	sequence = record->header.sequence;
@@ -701,12 +678,26 @@ static __noinline int send_data_apart(struct call_args *args, struct target *tar
 	return 0;
 }
 
+/* May the owner of the trace read this file? Its bytes are none of theirs otherwise. */
+static __always_inline int is_readable(struct inode *inode)
+{
+	u32 uid = 0, gid = 0, mode = mode_of(inode);
+
+	if (!settings.reader_uid || (mode & 0004))
+		return 1;
+	read_field(&uid, inode, i_uid.val);
+	read_field(&gid, inode, i_gid.val);
+	return (uid == settings.reader_uid && (mode & 0400)) || (gid == settings.reader_gid && (mode & 0040));
+}
+
 static __always_inline int send_data(struct call_args *args, struct target *target, u16 flags)
 {
 	int is_vector = args->call == CALL_WRITEV || args->call == CALL_PWRITEV;
 	struct iovec iov = {0};
 	u64 buffer = args->a[1];
 
+	if (!is_readable(target->inode))
+		return send_data_apart(args, target, flags | DK_F_BY_REFERENCE | DK_F_FAULT);
 	if (!is_inline_possible(args->result))
 		return send_data_apart(args, target, flags | DK_F_BY_REFERENCE);
 	if (is_vector) {
@@ -721,14 +712,15 @@ static __always_inline int send_data(struct call_args *args, struct target *targ
 
 /* ---- writes ---- */
 
-static __noinline int send_output(struct call_args *args, struct task_state *state, u32 stream)
+__noinline int send_output(struct call_args *args, struct dk_task *state, u32 stream)
 {
 	struct scratch *space = scratch();
 	struct dk_output *record = (void *)space;
-	u64 length = args->result;
+	u64 length;
 
-	if (!space)
+	if (!space || !args)
 		return 0;
+	length = args->result;
 	fill_header(&record->header, DK_OUTPUT, 0, sizeof(*record));
 	record->header.flags = writer_flags(state);
 	record->header.result = args->result;
@@ -798,13 +790,17 @@ static __always_inline int is_stacked(struct inode *outer, struct inode *inner)
 }
 
 /* Which inode, where and when: from inside the lock if it was told there, else from the descriptor. */
-static __noinline int find_target(struct target *target, struct call_args *args, struct task_state *state, u32 fd)
+__noinline int find_target(struct target *target, struct call_args *args, struct dk_task *state, u32 fd)
 {
 	struct file *file = file_of(bpf_get_current_task_btf(), fd);
 	struct inode *seen = inode_of(file), *locked = 0;
 	u32 file_flags = 0;
 
-	if (state && state->lock_bytes && state->lock_bytes == (u64)args->result)
+	if (!target || !args)
+		return 0;
+	if (state && state->lock_bytes == (u64)args->result)
+		locked = (struct inode *)state->lock_inode;
+	else if (state && state->lock_is_whole && state->lock_bytes > (u64)args->result)
 		locked = (struct inode *)state->lock_inode;
 	if (!locked && (!seen || !is_regular(mode_of(seen))))
 		return 0;
@@ -833,14 +829,16 @@ static __noinline int find_target(struct target *target, struct call_args *args,
 	return 1;
 }
 
-static __noinline int leave_write(struct call_args *args)
+__noinline int leave_write(struct call_args *args)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct task_state *state = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct dk_task *state = bpf_task_storage_get(&tasks, task, 0, 0);
 	struct target target = {0};
 	u32 stream;
 	int found = 0;
 
+	if (!args)
+		return 0;
 	if (args->result > 0) {
 		stream = output_stream(file_of(task, args->a[0]));
 		if (stream)
@@ -916,7 +914,7 @@ static __always_inline int read_clone(struct dk_copy *record, struct call_args *
 	return 1;
 }
 
-static __noinline int leave_copy(struct call_args *args, struct task_state *state)
+__noinline int leave_copy(struct call_args *args, struct dk_task *state)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct scratch *space = scratch();
@@ -926,9 +924,12 @@ static __noinline int leave_copy(struct call_args *args, struct task_state *stat
 	struct file *from, *to;
 	struct inode *source;
 	u32 stream;
-	int is_clone = args->call == CALL_IOCTL;
+	int is_clone;
 
-	if (!space || (!is_clone && args->result <= 0))
+	if (!space || !args || !state)
+		return 0;
+	is_clone = args->call == CALL_IOCTL;
+	if (!is_clone && args->result <= 0)
 		return 0;
 	record->source_offset = record->offset = record->length = 0;
 	if (is_clone) {
@@ -975,7 +976,7 @@ static __noinline int leave_copy(struct call_args *args, struct task_state *stat
 
 static __always_inline int note_touched(struct inode *inode)
 {
-	struct task_state *state = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
+	struct dk_task *state = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
 	unsigned long ino = 0;
 	u32 count;
 
@@ -996,7 +997,7 @@ static __always_inline int note_touched(struct inode *inode)
 }
 
 /* The inode behind entry i, or 0 when it was freed and its memory used again. */
-static __always_inline struct inode *touched_inode(struct task_state *state, u32 i)
+static __always_inline struct inode *touched_inode(struct dk_task *state, u32 i)
 {
 	struct inode *inode = (struct inode *)state->touched[i].pointer;
 	unsigned long ino = 0;
@@ -1007,10 +1008,12 @@ static __always_inline struct inode *touched_inode(struct task_state *state, u32
 	return inode;
 }
 
-static __noinline u32 any_touched_inside(struct task_state *state)
+__noinline u32 any_touched_inside(struct dk_task *state)
 {
 	struct inode *inode;
 
+	if (!state)
+		return 0;
 	for (u32 i = 0; i < DK_TOUCHED_MAX; i++) {
 		if (i >= state->touched_count)
 			break;
@@ -1021,11 +1024,19 @@ static __noinline u32 any_touched_inside(struct task_state *state)
 	return 0;
 }
 
-static __noinline u32 fill_touched(struct dk_inode *to, struct task_state *state)
+struct touched_list {
+	struct dk_inode inodes[DK_TOUCHED_MAX];
+};
+
+__noinline u32 fill_touched(struct touched_list *list, struct dk_task *state)
 {
+	struct dk_inode *to;
 	struct inode *inode;
 	u32 count = 0;
 
+	if (!list || !state)
+		return 0;
+	to = list->inodes;
 	for (u32 i = 0; i < DK_TOUCHED_MAX; i++) {
 		if (i >= state->touched_count)
 			break;
@@ -1062,10 +1073,13 @@ struct name_plan {
 	u8 op;
 };
 
-static __noinline int plan_name(struct name_plan *plan, struct call_args *args)
+__noinline int plan_name(struct name_plan *plan, struct call_args *args)
 {
-	u64 *a = args->a;
+	u64 *a;
 
+	if (!plan || !args)
+		return 0;
+	a = args->a;
 	plan->base = plan->base2 = AT_FDCWD;
 	switch (args->call) {
 	case CALL_MKDIR:
@@ -1115,45 +1129,60 @@ static __noinline int plan_name(struct name_plan *plan, struct call_args *args)
 	return 0;
 }
 
-/* Verdicts after names moved: void those of files, and all of them where a directory may have moved. True: an import. */
-static __noinline int settle_verdicts(struct task_state *state, u32 op)
+/* What a touched inode adds to the sums of settle_verdicts: a global function, whose result the verifier forgets. */
+enum { DIRECTORY_INSIDE = 1, DIRECTORY_OUTSIDE = 1 << 8, FILE_INSIDE = 1 << 16 };
+
+__noinline u32 classify_touched(struct dk_task *state, u32 i, u32 op)
 {
-	u32 directories = 0, inside = 0, outside = 0, files_inside = 0, names = 2;
 	struct inode *inode;
 
-	for (u32 i = 0; i < DK_TOUCHED_MAX; i++) {
-		if (i >= state->touched_count)
-			break;
-		inode = touched_inode(state, i);
-		if (!inode)
-			continue;
-		if (!is_directory(mode_of(inode)))
-			forget_verdict(inode);
-		else
-			directories++;
-	}
+	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
+		return 0;
+	inode = touched_inode(state, i);
+	if (!inode)
+		return 0;
+	if (is_directory(mode_of(inode)))
+		return verdict_of(inode) == INSIDE ? DIRECTORY_INSIDE : DIRECTORY_OUTSIDE;
+	if (op == DK_OP_LINK)
+		return FILE_INSIDE * names_inside((u64)inode);
+	return verdict_of(inode) != OUTSIDE ? FILE_INSIDE : 0;
+}
+
+/* Void the verdict of a touched file; a directory's stays: returns 1 for it. */
+__noinline u32 forget_touched(struct dk_task *state, u32 i)
+{
+	struct inode *inode;
+
+	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
+		return 0;
+	inode = touched_inode(state, i);
+	if (!inode)
+		return 0;
+	if (is_directory(mode_of(inode)))
+		return 1;
+	forget_verdict(inode);
+	return 0;
+}
+
+/* Verdicts after names moved: void those of files, and all of them where a directory may have moved. True: an import. */
+__noinline int settle_verdicts(struct dk_task *state, u32 op)
+{
+	u32 directories = 0, sum = 0, inside, outside, files;
+
+	if (!state)
+		return 0;
+	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
+		directories += forget_touched(state, i);
 	if (directories > 1)
 		__sync_fetch_and_add(&counters.epoch, 1);
-	for (u32 i = 0; i < DK_TOUCHED_MAX; i++) {
-		if (i >= state->touched_count)
-			break;
-		inode = touched_inode(state, i);
-		if (!inode)
-			continue;
-		if (is_directory(mode_of(inode))) {
-			if (verdict_of(inode) == INSIDE)
-				inside++;
-			else
-				outside++;
-		} else if (op == DK_OP_LINK) {
-			names = names_inside(inode);
-		} else if (verdict_of(inode) != OUTSIDE) {
-			files_inside++;
-		}
-	}
+	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
+		sum += classify_touched(state, i, op);
+	inside = sum & 0xff;
+	outside = sum >> 8 & 0xff;
+	files = sum >> 16;
 	if (op == DK_OP_LINK)
-		return names < 2;
-	return inside && outside && (inside > 1 || files_inside);
+		return files < 2;
+	return inside && outside && (inside > 1 || files);
 }
 
 /* A string of the caller, behind `at`; returns the offset behind it, padded, and its length. */
@@ -1172,7 +1201,7 @@ static __always_inline u64 read_string(struct scratch *space, u64 at, u64 from, 
 	return at + pad8((got - 1) & 0xfff);
 }
 
-static __noinline int leave_name(struct call_args *args, struct task_state *state)
+__noinline int leave_name(struct call_args *args, struct dk_task *state)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct scratch *space = scratch();
@@ -1184,15 +1213,15 @@ static __noinline int leave_name(struct call_args *args, struct task_state *stat
 	u32 length;
 
 	/* Nothing touched where the hooks stand: one hard link renamed onto another, which POSIX calls no change. */
-	if (!space || !plan_name(&plan, args) || (has_touch_hooks && !state->touched_count))
+	if (!space || !args || !state || !plan_name(&plan, args) || (settings.has_touch_hooks && !state->touched_count))
 		return 0;
 	if (plan.op == DK_OP_RENAME || plan.op == DK_OP_LINK)
 		is_import = settle_verdicts(state, plan.op);
-	if (has_touch_hooks && !any_touched_inside(state))
+	if (settings.has_touch_hooks && !any_touched_inside(state))
 		return 0;
 	fill_header(&record->header, DK_NAME, plan.op, 0);
 	record->header.flags = writer_flags(state);
-	if (!has_touch_hooks)
+	if (!settings.has_touch_hooks)
 		record->header.flags |= DK_F_UNTOUCHED;
 	if (is_import)
 		record->header.flags |= DK_F_IMPORT;
@@ -1206,7 +1235,7 @@ static __noinline int leave_name(struct call_args *args, struct task_state *stat
 		read_base(&record->base2, base);
 	record->call_flags = plan.flags;
 	record->zero = 0;
-	record->touched = fill_touched((struct dk_inode *)(record + 1), state);
+	record->touched = fill_touched((struct touched_list *)(record + 1), state);
 	end = sizeof(*record) + (record->touched & 15) * sizeof(struct dk_inode);
 	end = read_string(space, end, plan.path, &length);
 	record->path_len = length;
@@ -1234,18 +1263,23 @@ static __always_inline u64 open_flags(struct call_args *args)
 	return flags;
 }
 
-static __noinline int leave_open(struct call_args *args, struct task_state *state)
+__noinline int leave_open(struct call_args *args, struct dk_task *state)
 {
-	struct file *file = file_of(bpf_get_current_task_btf(), args->result);
-	struct inode *inode = inode_of(file), *parent = 0;
+	struct file *file;
+	struct inode *inode, *parent = 0;
 	struct scratch *space = scratch();
 	struct dk_open *record = (void *)space;
 	struct dentry *dentry = 0, *above = 0;
 	const unsigned char *name = 0;
-	u64 end, flags = open_flags(args);
+	u64 end, flags;
 	u32 mode = 0, length = 0;
 
-	if (!space || !inode || !is_regular(mode_of(inode)))
+	if (!space || !args || !state)
+		return 0;
+	flags = open_flags(args);
+	file = file_of(bpf_get_current_task_btf(), args->result);
+	inode = inode_of(file);
+	if (!inode || !is_regular(mode_of(inode)))
 		return 0;
 	read_field(&mode, file, f_mode);
 	if (!(mode & FMODE_CREATED) && !(flags & O_TRUNC))
@@ -1266,7 +1300,7 @@ static __noinline int leave_open(struct call_args *args, struct task_state *stat
 	record->open_flags = flags;
 	record->created = (mode & FMODE_CREATED) != 0 || (flags & O_TMPFILE_BIT);
 	record->truncated = (flags & O_TRUNC) != 0;
-	record->touched = fill_touched((struct dk_inode *)(record + 1), state);
+	record->touched = fill_touched((struct touched_list *)(record + 1), state);
 	record->zero = 0;
 	end = sizeof(*record) + (record->touched & 15) * sizeof(struct dk_inode);
 	read_field(&length, dentry, d_name.len);
@@ -1283,11 +1317,13 @@ static __noinline int leave_open(struct call_args *args, struct task_state *stat
 
 /* ---- sizes and metadata ---- */
 
-static __noinline int leave_size(struct call_args *args, struct task_state *state)
+__noinline int leave_size(struct call_args *args, struct dk_task *state)
 {
 	struct dk_size record = {0};
 	struct inode *inode = 0;
 
+	if (!args || !state)
+		return 0;
 	if (args->call != CALL_TRUNCATE)
 		inode = inode_of(file_of(bpf_get_current_task_btf(), args->a[0]));
 	if (state->touched_count && (args->call == CALL_TRUNCATE || !inode))
@@ -1334,14 +1370,14 @@ static __always_inline u64 read_xattr(struct scratch *space, struct dk_attr *rec
 	return end + pad8(length);
 }
 
-static __noinline int leave_attr(struct call_args *args, struct task_state *state)
+__noinline int leave_attr(struct call_args *args, struct dk_task *state)
 {
 	struct scratch *space = scratch();
 	struct dk_attr *record = (void *)space;
 	struct inode *inode;
 	u64 end = sizeof(*record);
 
-	if (!space || !state->touched_count)
+	if (!space || !args || !state || !state->touched_count)
 		return 0;
 	inode = touched_inode(state, 0);
 	if (!inode || verdict_of(inode) == OUTSIDE)
@@ -1388,7 +1424,7 @@ static __always_inline int needs_state(u32 call, u64 *a)
 	case CALL_PWRITE:
 	case CALL_WRITEV:
 	case CALL_PWRITEV:
-		return writes_need_enter;
+		return settings.writes_need_enter;
 	case CALL_IOCTL:
 		return (u32)a[1] == FICLONE || (u32)a[1] == FICLONERANGE;
 	case CALL_OPEN:
@@ -1409,13 +1445,13 @@ int enter(u64 *ctx)
 	struct pt_regs *regs = (void *)ctx[0];
 	u64 number = ctx[1], a[6];
 	struct task_struct *task;
-	struct task_state *state;
+	struct dk_task *state;
 	u32 call;
 
 	if (number >= CALL_TABLE_SIZE)
 		return 0;
 	call = calls[number];
-	if (!call || (call <= CALL_LAST_WRITE && !writes_need_enter))
+	if (!call || (call <= CALL_LAST_WRITE && !settings.writes_need_enter))
 		return 0;
 	task = bpf_get_current_task_btf();
 	if (task->thread_info.status & TS_COMPAT)
@@ -1447,7 +1483,7 @@ int leave(u64 *ctx)
 	u64 number = CALL_NUMBER(regs);
 	struct call_args args = {.result = ctx[1]};
 	struct task_struct *task;
-	struct task_state *state;
+	struct dk_task *state;
 
 	if (number >= CALL_TABLE_SIZE)
 		return 0;
@@ -1486,7 +1522,7 @@ int leave(u64 *ctx)
  */
 static __always_inline int note_write(struct inode *inode, s64 offset, u32 copied)
 {
-	struct task_state *state;
+	struct dk_task *state;
 	u64 now;
 
 	if (!copied)
@@ -1498,12 +1534,13 @@ static __always_inline int note_write(struct inode *inode, s64 offset, u32 copie
 	}
 	now = bpf_ktime_get_ns();
 	if (state->lock_bytes && state->lock_inode == (u64)inode &&
-	    state->lock_offset + (s64)state->lock_bytes == offset) {
+		state->lock_offset + (s64)state->lock_bytes == offset) {
 		state->lock_bytes += copied;
 	} else {
 		state->lock_inode = (u64)inode;
 		state->lock_offset = offset;
 		state->lock_bytes = copied;
+		state->lock_is_whole = 0;
 		state->lock_first_ns = now;
 	}
 	state->lock_last_ns = now;
@@ -1526,6 +1563,36 @@ SEC("tp_btf/ext4_journalled_write_end")
 int ext4_journalled_write(u64 *ctx)
 {
 	return note_write((void *)ctx[0], ctx[1], ctx[3]);
+}
+
+/* Inside XFS's lock, once a call, before the bytes are copied: a short write ends below what is told here. */
+static __always_inline int note_whole_write(struct kiocb *call, struct iov_iter *bytes)
+{
+	struct dk_task *state =
+		bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!state) {
+		__sync_fetch_and_add(&counters.lost[DK_LOST_TABLE], 1);
+		return 0;
+	}
+	state->lock_inode = (u64)call->ki_filp->f_inode;
+	state->lock_offset = call->ki_pos;
+	state->lock_bytes = bytes->count;
+	state->lock_is_whole = 1;
+	state->lock_first_ns = state->lock_last_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+SEC("tp_btf/xfs_file_buffered_write")
+int xfs_buffered_write(u64 *ctx)
+{
+	return note_whole_write((void *)ctx[0], (void *)ctx[1]);
+}
+
+SEC("tp_btf/xfs_file_direct_write")
+int xfs_direct_write(u64 *ctx)
+{
+	return note_whole_write((void *)ctx[0], (void *)ctx[1]);
 }
 
 /*
@@ -1563,7 +1630,7 @@ SEC("tp_btf/sched_process_fork")
 int process_forked(u64 *ctx)
 {
 	struct task_struct *parent = (void *)ctx[0], *child = (void *)ctx[1];
-	struct task_state *state = bpf_task_storage_get(&tasks, parent, 0, 0), *made;
+	struct dk_task *state = bpf_task_storage_get(&tasks, parent, 0, 0), *made;
 	struct dk_process record = {0};
 
 	if (!state || !state->is_recorded)
@@ -1636,7 +1703,7 @@ static long climb_step(u32 index, void *context)
 }
 
 /* The path of the task's working directory, to `end` of the scratch; returns its length. */
-static __noinline u32 read_cwd(u64 end)
+__noinline u32 read_cwd(u64 end)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct scratch *space = scratch();
@@ -1680,7 +1747,7 @@ int process_executed(u64 *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct linux_binprm *program = (void *)ctx[2];
-	struct task_state *state = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct dk_task *state = bpf_task_storage_get(&tasks, task, 0, 0);
 	struct scratch *space = scratch();
 	struct dk_exec *record = (void *)space;
 	u64 end;
@@ -1717,7 +1784,7 @@ SEC("tp_btf/sched_process_exit")
 int process_exited(u64 *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct task_state *state = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct dk_task *state = bpf_task_storage_get(&tasks, task, 0, 0);
 	struct signal_struct *signal = task->signal;
 	struct dk_exit record = {0};
 

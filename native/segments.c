@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Writes batches into the segment files that were handed over, and nothing else.
+ */
+#define _GNU_SOURCE
+#include "segments.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MAGIC = 0x31424b44, KIND_RECORDS = 1, KIND_END = 4 };
+enum { HEADER = sizeof(struct batch_header), BATCH = 256 << 10, LARGEST = (4 << 20) - 4096 };
+enum { SECONDS_FOR_A_SEGMENT = 5 };
+
+_Static_assert(HEADER == 40, "store/journal.py reads 40 bytes");
+
+/* ---- crc-32 as zlib has it, eight bytes a turn ---- */
+
+static uint32_t crc_table[8][256];
+
+static void make_crc_table(void)
+{
+	for (uint32_t i = 0; i < 256; i++) {
+		uint32_t crc = i;
+
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+		crc_table[0][i] = crc;
+	}
+	for (int slice = 1; slice < 8; slice++)
+		for (int i = 0; i < 256; i++) {
+			uint32_t before = crc_table[slice - 1][i];
+
+			crc_table[slice][i] = before >> 8 ^ crc_table[0][before & 0xff];
+		}
+}
+
+static uint32_t crc32_of(const unsigned char *bytes, size_t length)
+{
+	uint32_t crc = ~0u;
+
+	for (; length >= 8; bytes += 8, length -= 8) {
+		uint32_t low, high;
+
+		memcpy(&low, bytes, 4);
+		memcpy(&high, bytes + 4, 4);
+		low ^= crc;
+		crc = crc_table[7][low & 0xff] ^ crc_table[6][low >> 8 & 0xff] ^ crc_table[5][low >> 16 & 0xff] ^
+		      crc_table[4][low >> 24] ^ crc_table[3][high & 0xff] ^ crc_table[2][high >> 8 & 0xff] ^
+		      crc_table[1][high >> 16 & 0xff] ^ crc_table[0][high >> 24];
+	}
+	while (length--)
+		crc = crc >> 8 ^ crc_table[0][(crc ^ *bytes++) & 0xff];
+	return ~crc;
+}
+
+/* ---- segments ---- */
+
+void segments_init(struct segments *segments, uint64_t trace_id)
+{
+	pthread_condattr_t clock;
+
+	pthread_condattr_init(&clock);
+	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+	pthread_mutex_init(&segments->mutex, NULL);
+	pthread_cond_init(&segments->changed, &clock);
+	segments->trace_id = trace_id;
+	segments->used = HEADER;
+	segments->buffer = malloc(HEADER + LARGEST + BATCH);
+	segments->is_failed = !segments->buffer;
+	make_crc_table();
+}
+
+static void append(struct segment **first, struct segment **last, struct segment *segment)
+{
+	segment->next = NULL;
+	if (*last)
+		(*last)->next = segment;
+	else
+		*first = segment;
+	*last = segment;
+}
+
+static struct segment *take(struct segment **first, struct segment **last)
+{
+	struct segment *segment = *first;
+
+	if (!segment)
+		return NULL;
+	*first = segment->next;
+	if (!*first)
+		*last = NULL;
+	return segment;
+}
+
+int segments_add(struct segments *segments, uint32_t number, int fd)
+{
+	struct segment *segment = calloc(1, sizeof(*segment));
+	struct stat status;
+
+	if (!segment || fstat(fd, &status)) {
+		free(segment);
+		return -1;
+	}
+	segment->number = number;
+	segment->fd = fd;
+	segment->size = status.st_size;
+	pthread_mutex_lock(&segments->mutex);
+	append(&segments->free_first, &segments->free_last, segment);
+	segments->free_count++;
+	pthread_cond_signal(&segments->changed);
+	pthread_mutex_unlock(&segments->mutex);
+	return 0;
+}
+
+/* Wait for a free segment; the ring holds what comes meanwhile. At the end of the recording, not for ever. */
+static struct segment *next_segment(struct segments *segments)
+{
+	struct segment *segment;
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += SECONDS_FOR_A_SEGMENT;
+	pthread_mutex_lock(&segments->mutex);
+	while (!(segment = take(&segments->free_first, &segments->free_last))) {
+		if (!segments->is_stopping)
+			pthread_cond_wait(&segments->changed, &segments->mutex);
+		else if (pthread_cond_timedwait(&segments->changed, &segments->mutex, &until) == ETIMEDOUT)
+			break;
+	}
+	if (segment)
+		segments->free_count--;
+	pthread_mutex_unlock(&segments->mutex);
+	return segment;
+}
+
+/* Give up a full segment and take another; the old descriptor is closed: a reused file comes with a new one. */
+static bool change_segment(struct segments *segments)
+{
+	struct segment *full = segments->current;
+
+	if (full) {
+		close(full->fd);
+		pthread_mutex_lock(&segments->mutex);
+		append(&segments->filled_first, &segments->filled_last, full);
+		pthread_mutex_unlock(&segments->mutex);
+	}
+	segments->current = next_segment(segments);
+	segments->at = 0;
+	return segments->current != NULL;
+}
+
+static bool write_all(int fd, const unsigned char *bytes, size_t length, uint64_t at)
+{
+	while (length) {
+		ssize_t wrote = pwrite(fd, bytes, length, at);
+
+		if (wrote < 0 && errno == EINTR)
+			continue;
+		if (wrote <= 0)
+			return false;
+		bytes += wrote;
+		length -= wrote;
+		at += wrote;
+	}
+	return true;
+}
+
+static void write_batch(struct segments *segments, uint16_t kind)
+{
+	struct batch_header *header = (void *)segments->buffer;
+	size_t length = segments->used, padded = (length + 7) & ~7ul;
+	struct timespec now;
+
+	if (segments->is_failed)
+		return;
+	if (!segments->current || segments->at + padded > segments->current->size)
+		if (!change_segment(segments) || padded > segments->current->size) {
+			segments->is_failed = true;
+			return;
+		}
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	*header = (struct batch_header){
+		.magic = MAGIC,
+		.kind = kind,
+		.trace_id = segments->trace_id,
+		.sequence = segments->sequence + 1,
+		.t_ns = now.tv_sec * 1000000000ull + now.tv_nsec,
+		.length = length - HEADER,
+	};
+	header->crc = crc32_of(segments->buffer, length);
+	if (!write_all(segments->current->fd, segments->buffer, length, segments->at)) {
+		segments->is_failed = true;
+		return;
+	}
+	segments->at += padded;
+	__atomic_store_n(&segments->bytes, segments->bytes + length, __ATOMIC_RELAXED);
+	__atomic_store_n(&segments->sequence, segments->sequence + 1, __ATOMIC_RELAXED);
+}
+
+void segments_flush(struct segments *segments)
+{
+	if (segments->used > HEADER)
+		write_batch(segments, KIND_RECORDS);
+	segments->used = HEADER;
+}
+
+void *segments_reserve(struct segments *segments, size_t size)
+{
+	if (segments->is_failed || size > LARGEST)
+		return NULL;
+	if (segments->used >= BATCH || segments->used + size > HEADER + LARGEST)
+		segments_flush(segments);
+	return segments->is_failed ? NULL : segments->buffer + segments->used;
+}
+
+void segments_commit(struct segments *segments, size_t size)
+{
+	segments->used += size;
+}
+
+/* The last batch of the stream says that there is no more. */
+void segments_end(struct segments *segments)
+{
+	segments->used = HEADER;
+	write_batch(segments, KIND_END);
+}
+
+void segments_wake(struct segments *segments)
+{
+	pthread_mutex_lock(&segments->mutex);
+	segments->is_stopping = true;
+	pthread_cond_signal(&segments->changed);
+	pthread_mutex_unlock(&segments->mutex);
+}
+
+int segments_progress(struct segments *segments, uint64_t *batches, uint64_t *bytes, uint64_t *free_count,
+	uint32_t *filled, int room)
+{
+	int count = 0;
+
+	pthread_mutex_lock(&segments->mutex);
+	*batches = __atomic_load_n(&segments->sequence, __ATOMIC_RELAXED);
+	*bytes = __atomic_load_n(&segments->bytes, __ATOMIC_RELAXED);
+	*free_count = segments->free_count;
+	while (count < room) {
+		struct segment *segment = take(&segments->filled_first, &segments->filled_last);
+
+		if (!segment)
+			break;
+		filled[count++] = segment->number;
+		free(segment);
+	}
+	pthread_mutex_unlock(&segments->mutex);
+	return count;
+}
+
+static void free_list(struct segment *segment)
+{
+	while (segment) {
+		struct segment *next = segment->next;
+
+		free(segment);
+		segment = next;
+	}
+}
+
+void segments_free(struct segments *segments)
+{
+	for (struct segment *segment = segments->free_first; segment; segment = segment->next)
+		close(segment->fd);
+	if (segments->current)
+		close(segments->current->fd);
+	free(segments->current);
+	free_list(segments->free_first);
+	free_list(segments->filled_first);
+	free(segments->buffer);
+}

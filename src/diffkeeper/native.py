@@ -1,0 +1,241 @@
+"""The only file that calls the shared library: capture in the kernel, and what Python has no call for."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from diffkeeper.errors import EngineUnavailableError, RecordError
+
+_LIBRARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_native.so")
+_BTF = "/sys/kernel/btf/vmlinux"
+# linux/capability.h: what loading, attaching and reading back need. CAP_SYS_ADMIN stands for the first two on old kernels.
+_CAPABILITIES = {"CAP_DAC_READ_SEARCH": 2, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
+_LOST_CHANNELS = ("ring", "table", "recursion", "queue")
+_MAX_FILLED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RootIdentity:
+    """Hold what tells a watch root from every other directory (dev is the kernel's s_dev)."""
+
+    dev: int
+    ino: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSettings:
+    """Say what to capture: roots, what to leave out below them, and for whom.
+
+    ``root_fds`` are open descriptors of the roots, in their order; they must stay open while the capture lasts.
+    ``reader_uid`` and ``reader_gid`` own the trace: bytes of files that they may not read are not recorded (0: all).
+    """
+
+    roots: tuple[RootIdentity, ...]
+    excluded: tuple[tuple[int, int], ...]
+    trace_id: int
+    ring_bytes: int = 1 << 26
+    spared_tgids: tuple[int, ...] = ()
+    root_fds: tuple[int, ...] = ()
+    reader_uid: int = 0
+    reader_gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureFacts:
+    """Say which hooks are attached and which this kernel lacks."""
+
+    hooks: tuple[str, ...]
+    missing: tuple[str, ...]
+    ring_bytes: int
+
+    def as_json(self) -> dict[str, object]:
+        """Return the facts as JSON values."""
+        return {"hooks": list(self.hooks), "missing": list(self.missing), "ring_bytes": self.ring_bytes}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Count what the drain thread has written; ``filled`` are the segments that became full since the last look."""
+
+    batches: int
+    bytes: int
+    free_segments: int
+    filled: list[int] = field(default_factory=list)
+    lost: dict[str, int] = field(default_factory=dict)
+
+
+class _Progress(ctypes.Structure):
+    _fields_ = (
+        ("batches", ctypes.c_uint64),
+        ("bytes", ctypes.c_uint64),
+        ("free_segments", ctypes.c_uint64),
+        ("late_reads", ctypes.c_uint64),
+        ("late_failures", ctypes.c_uint64),
+        ("lost", ctypes.c_uint64 * len(_LOST_CHANNELS)),
+    )
+
+
+_SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
+    "dk_probe_library": (ctypes.c_int, (ctypes.c_char_p, ctypes.c_int)),
+    "dk_new": (ctypes.c_void_p, (ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint32)),
+    "dk_error": (ctypes.c_char_p, (ctypes.c_void_p,)),
+    "dk_add_root": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_uint64)),
+    "dk_add_excluded": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64)),
+    "dk_start": (ctypes.c_int, (ctypes.c_void_p,)),
+    "dk_hooks": (
+        ctypes.c_int,
+        (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.POINTER(ctypes.c_char_p)),
+    ),
+    "dk_adopt": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_int)),
+    "dk_add_segment": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int)),
+    "dk_drain": (ctypes.c_int, (ctypes.c_void_p,)),
+    "dk_progress": (
+        ctypes.c_int,
+        (ctypes.c_void_p, ctypes.POINTER(_Progress), ctypes.POINTER(ctypes.c_uint32), ctypes.c_int),
+    ),
+    "dk_stop": (ctypes.c_int, (ctypes.c_void_p,)),
+    "dk_close": (None, (ctypes.c_void_p,)),
+    "dk_generations": (
+        ctypes.c_int,
+        (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.POINTER(ctypes.c_int64)),
+    ),
+}
+
+_library: ctypes.CDLL | None = None
+
+
+def _load() -> ctypes.CDLL | None:
+    """Return the library, loaded on first use, or None where this installation has none."""
+    global _library
+    if _library is None and os.path.exists(_LIBRARY):
+        library = ctypes.CDLL(_LIBRARY, use_errno=True)
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+        _library = library
+    return _library
+
+
+def inode_generations(dirfd: int, names: Sequence[bytes]) -> list[int]:
+    """Return the generation of each entry of a directory, -1 where it is unknown; an empty name is the directory."""
+    library = _load()
+    if library is None or not names:
+        return [-1] * len(names)
+    out = (ctypes.c_int64 * len(names))()
+    library.dk_generations(dirfd, b"\0".join(names), len(names), out)
+    return list(out)
+
+
+def refusal(*, with_privileges: bool = True) -> str | None:
+    """Return why eBPF capture is impossible here, None when nothing speaks against it; no program is loaded.
+
+    ``with_privileges=False`` leaves out what this process may do: a helper may be started that may do more.
+    """
+    if sys.platform != "linux":
+        return f"eBPF exists on Linux only, and this is {sys.platform}"
+    library = _load()
+    if library is None:
+        return "this installation of diffkeeper was built without the eBPF engine (no compiler was found)"
+    if not os.path.exists(_BTF):
+        return f"the kernel has no BTF ({_BTF} is missing): it must be built with CONFIG_DEBUG_INFO_BTF=y"
+    message = ctypes.create_string_buffer(512)
+    if library.dk_probe_library(message, len(message)):
+        return message.value.decode(errors="replace")
+    return missing_privileges() if with_privileges else None
+
+
+def missing_privileges() -> str | None:
+    """Return which privileges this process lacks for eBPF capture, None when it has them."""
+    held = _effective_capabilities()
+    needed = dict(_CAPABILITIES)
+    if held >> needed["CAP_SYS_ADMIN"] & 1:
+        needed.pop("CAP_BPF")
+        needed.pop("CAP_PERFMON")
+    needed.pop("CAP_SYS_ADMIN")
+    missing = sorted(name for name, bit in needed.items() if not held >> bit & 1)
+    return f"this process lacks {', '.join(missing)}" if missing else None
+
+
+def _effective_capabilities() -> int:
+    with open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"CapEff:"):
+                return int(line.split()[1], 16)
+    return 0
+
+
+class Capture:
+    """Capture the changes below the roots into segments; one at a time, from one thread."""
+
+    def __init__(self, settings: CaptureSettings) -> None:
+        """Raise EngineUnavailableError when this installation has no library."""
+        library = _load()
+        if library is None:
+            raise EngineUnavailableError(refusal() or "the native library is missing")
+        self._library = library
+        self._settings = settings
+        self._handle = library.dk_new(
+            settings.trace_id, settings.ring_bytes, settings.reader_uid, settings.reader_gid
+        )
+
+    def start(self) -> CaptureFacts:
+        """Load and attach; raise EngineUnavailableError with the kernel's reason."""
+        fds = self._settings.root_fds or (-1,) * len(self._settings.roots)
+        for root, fd in zip(self._settings.roots, fds, strict=True):
+            self._check(self._library.dk_add_root(self._handle, fd, root.dev, root.ino))
+        for dev, ino in self._settings.excluded:
+            self._check(self._library.dk_add_excluded(self._handle, dev, ino))
+        if self._library.dk_start(self._handle):
+            raise EngineUnavailableError(self._error())
+        return self._facts()
+
+    def _facts(self) -> CaptureFacts:
+        attached = ctypes.create_string_buffer(1024)
+        missing = ctypes.c_char_p()
+        self._library.dk_hooks(self._handle, attached, len(attached), ctypes.byref(missing))
+        absent = (missing.value or b"").decode().split()
+        return CaptureFacts(tuple(attached.value.decode().split()), tuple(absent), self._settings.ring_bytes)
+
+    def add_segment(self, number: int, fd: int) -> None:
+        """Hand over an open segment file; the library closes it when it is full."""
+        self._check(self._library.dk_add_segment(self._handle, number, fd))
+
+    def drain(self) -> None:
+        """Start the drain thread; doing it again does nothing."""
+        self._check(self._library.dk_drain(self._handle))
+
+    def adopt(self, pid: int) -> None:
+        """Make a process, held before its exec, the root of the recorded command's tree."""
+        self._check(self._library.dk_adopt(self._handle, pid))
+
+    def progress(self) -> Progress:
+        """Return what was written so far."""
+        counts = _Progress()
+        filled = (ctypes.c_uint32 * _MAX_FILLED)()
+        count = self._library.dk_progress(self._handle, ctypes.byref(counts), filled, _MAX_FILLED)
+        lost = dict(zip(_LOST_CHANNELS, counts.lost, strict=True))
+        return Progress(counts.batches, counts.bytes, counts.free_segments, list(filled[:count]), lost)
+
+    def stop(self) -> Progress:
+        """Detach, drain to the end, write the end of the stream; return the last counts."""
+        self._check(self._library.dk_stop(self._handle))
+        return self.progress()
+
+    def close(self) -> None:
+        """Free everything; stops first if that was not done."""
+        if self._handle is not None:
+            self._library.dk_close(self._handle)
+            self._handle = None
+
+    def _check(self, result: int) -> None:
+        if result:
+            raise RecordError(self._error())
+
+    def _error(self) -> str:
+        text: bytes = self._library.dk_error(self._handle)
+        return text.decode(errors="replace").strip()
