@@ -1,0 +1,261 @@
+"""Wire records, as native/events.h lays them out, to observations.
+
+Pieces of a payload stand before the record that they belong to, sometimes in an earlier batch: a Decoder keeps them
+until it comes. Any bytes give observations or DamagedTraceError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from struct import Struct
+from struct import error as StructError
+
+from diffkeeper.errors import DamagedTraceError
+from diffkeeper.model.observation import (
+    AttributeChanged,
+    AttributeOp,
+    Base,
+    Closed,
+    DataOp,
+    DataWritten,
+    EntryRead,
+    EventsLost,
+    Flag,
+    Inode,
+    LateData,
+    NameChanged,
+    NameOp,
+    Observation,
+    Opened,
+    OutputWritten,
+    ProcessExecuted,
+    ProcessExited,
+    ProcessSeen,
+    SizeChanged,
+    SizeOp,
+)
+
+HEADER = Struct("<IBBHQQQQIIq")  # size type op flags sequence t enter exit pid tid result
+INODE = Struct("<QIIIIIIQqII")  # ino dev generation mode nlink uid gid size mtime_sec mtime_nsec rdev
+BASE = Struct("<QII")
+_DATA = Struct("<QQI")
+_PIECE = Struct("<IBBHQQI")
+_COPY = Struct("<QQQ")
+_SIZE = Struct("<QQI")
+_NAME = Struct("<IHHII")
+_OPEN = Struct("<IHBBI")
+_ATTR = Struct("<III")
+_OUTPUT = Struct("<QII")
+_PROCESS = Struct("<II16s")
+_EXEC = Struct("<16sIIII")
+_EXIT = Struct("<I")
+_LATE = Struct("<QQQI")
+_ENTRY = Struct("<QQII")
+_LOST = Struct("<QQ")
+
+DATA, PIECE, COPY, SIZE, NAME, OPEN, ATTR, CLOSE, OUTPUT, PROCESS, EXEC, EXIT, DIRECTORY, LATE, ENTRY, LOST = range(1, 17)
+_MORE = 512
+_FLAGS = 255  # the bits that Flag names; the wire's own stay behind
+_O_TMPFILE = 0o20000000
+_LOST_CHANNELS = ("ring", "table", "recursion", "queue")
+_FLAG_OF = tuple(Flag(bits) for bits in range(256))
+
+Pieces = tuple[tuple[int, bytes], ...]
+Head = tuple[int, int, int, int, int, int, int, int, int, int, int]
+
+
+class Decoder:
+    """Decode the batches of one stream, in their order."""
+
+    def __init__(self) -> None:
+        """Start without pieces."""
+        self._pieces: dict[int, list[tuple[int, bytes]]] = {}
+
+    def decode(self, payload: bytes) -> list[Observation]:
+        """Return the observations of one batch; raise DamagedTraceError on bytes that are no records."""
+        try:
+            return list(self._records(payload))
+        except (StructError, ValueError, IndexError, OverflowError) as error:
+            raise DamagedTraceError(f"a batch holds something that is not a record: {error}") from error
+
+    def _records(self, payload: bytes) -> Iterator[Observation]:
+        at, end = 0, len(payload)
+        while at < end:
+            size = int.from_bytes(payload[at : at + 4], "little")
+            kind = payload[at + 4]
+            if size < _PIECE.size or size % 8 or at + size > end:
+                raise ValueError(f"record of {size} bytes at {at}")
+            if kind == PIECE:
+                self._keep_piece(payload, at)
+            elif kind in _DECODERS:
+                yield _DECODERS[kind](self, payload, at, at + size, HEADER.unpack_from(payload, at))
+            elif kind != DIRECTORY:
+                raise ValueError(f"record of unknown type {kind} at {at}")
+            at += size
+
+    def _keep_piece(self, payload: bytes, at: int) -> None:
+        size, _, _, _, sequence, start, length = _PIECE.unpack_from(payload, at)
+        data = _bytes(payload, at + 32, at + size, length)
+        if length:
+            self._pieces.setdefault(sequence, []).append((start, data))
+
+    def pieces_of(self, head: Head, own: bytes) -> Pieces:
+        """Return the payload of a record: what stands in it, or the pieces that came before it."""
+        if own:
+            return ((0, own),)
+        if head[3] & _MORE:
+            return tuple(self._pieces.pop(head[4], ()))
+        return ()
+
+
+def decode(payload: bytes) -> list[Observation]:
+    """Decode one batch that stands alone."""
+    return Decoder().decode(payload)
+
+
+def _bytes(payload: bytes, at: int, end: int, length: int) -> bytes:
+    if at + length > end:
+        raise ValueError(f"{length} bytes at {at} reach over the end of their record")
+    return payload[at : at + length]
+
+
+def _padded(length: int) -> int:
+    return length + 7 & ~7
+
+
+def _common(head: Head) -> tuple[int, int, int, int, int, int, Flag, int]:
+    """Return the leading fields of an observation, in their order."""
+    return head[4], head[5], head[6], head[7], head[8], head[9], _FLAG_OF[head[3] & _FLAGS], head[10]
+
+
+def _inode(payload: bytes, at: int) -> Inode:
+    ino, dev, generation, mode, nlink, uid, gid, size, seconds, nanoseconds, rdev = INODE.unpack_from(payload, at)
+    mtime_ns = seconds * 1_000_000_000 + nanoseconds
+    return Inode(dev, ino, generation, mode, nlink, uid, gid, size, mtime_ns, rdev)
+
+
+def _base(payload: bytes, at: int) -> Base:
+    ino, dev, generation = BASE.unpack_from(payload, at)
+    return Base(dev, ino, generation)
+
+
+def _touched(payload: bytes, at: int, count: int) -> tuple[Inode, ...]:
+    return tuple(_inode(payload, at + index * INODE.size) for index in range(count))
+
+
+def _data(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> DataWritten:
+    offset, length, inside = _DATA.unpack_from(payload, at + 112)
+    own = _bytes(payload, at + 136, end, inside)
+    pieces = decoder.pieces_of(head, own)
+    return DataWritten(*_common(head), DataOp(head[2]), _inode(payload, at + 56), offset, length, pieces)
+
+
+def _copy(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> DataWritten:
+    offset, length, source_offset = _COPY.unpack_from(payload, at + 168)
+    source = _inode(payload, at + 112)
+    known = source if source.ino else None
+    inode = _inode(payload, at + 56)
+    return DataWritten(*_common(head), DataOp(head[2]), inode, offset, length, (), known, source_offset)
+
+
+def _size(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> SizeChanged:
+    offset, length, mode = _SIZE.unpack_from(payload, at + 112)
+    return SizeChanged(*_common(head), SizeOp(head[2]), _inode(payload, at + 56), mode, offset, length)
+
+
+def _name(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> NameChanged:
+    call_flags, count, _, length, length2 = _NAME.unpack_from(payload, at + 88)
+    strings = at + 104 + count * INODE.size
+    path = _bytes(payload, strings, end, length)
+    path2 = _bytes(payload, strings + _padded(length), end, length2)
+    base, base2 = _base(payload, at + 56), _base(payload, at + 72)
+    touched = _touched(payload, at + 104, count)
+    return NameChanged(*_common(head), NameOp(head[2]), base, path, base2, path2, call_flags, touched)
+
+
+def _open(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Opened:
+    flags, count, created, truncated, length = _OPEN.unpack_from(payload, at + 168)
+    name = _bytes(payload, at + 184 + count * INODE.size, end, length)
+    if flags & _O_TMPFILE:
+        name = b""  # the kernel calls it "#<inode>": it has no name yet
+    inode, parent = _inode(payload, at + 56), _inode(payload, at + 112)
+    touched = _touched(payload, at + 184, count)
+    return Opened(*_common(head), inode, parent, name, bool(created), bool(truncated), flags, touched)
+
+
+def _attr(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> AttributeChanged:
+    name_length, value_length, value_full = _ATTR.unpack_from(payload, at + 112)
+    name = _bytes(payload, at + 128, end, name_length)
+    value = _bytes(payload, at + 128 + _padded(name_length), end, value_length)
+    inode = _inode(payload, at + 56)
+    return AttributeChanged(*_common(head), AttributeOp(head[2]), inode, name, value, value_length == value_full)
+
+
+def _close(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Closed:
+    return Closed(*_common(head), _inode(payload, at + 56))
+
+
+def _output(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> OutputWritten:
+    length, stream, inside = _OUTPUT.unpack_from(payload, at + 56)
+    pieces = decoder.pieces_of(head, _bytes(payload, at + 72, end, inside))
+    return OutputWritten(*_common(head), stream, length, pieces)
+
+
+def _process(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> ProcessSeen:
+    parent, is_fork, comm = _PROCESS.unpack_from(payload, at + 56)
+    return ProcessSeen(*_common(head), parent, comm.split(b"\0", 1)[0], bool(is_fork))
+
+
+def _exec(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> ProcessExecuted:
+    comm, argv_length, argv_full, exe_length, cwd_length = _EXEC.unpack_from(payload, at + 56)
+    text = at + 88
+    argv = _bytes(payload, text, end, argv_length)
+    exe = _bytes(payload, text + _padded(argv_length), end, exe_length)
+    cwd = _bytes(payload, text + _padded(argv_length) + _padded(exe_length), end, cwd_length)
+    words = tuple(argv.removesuffix(b"\0").split(b"\0")) if argv else ()
+    is_cut = argv_length < argv_full
+    return ProcessExecuted(*_common(head), comm.split(b"\0", 1)[0], exe, cwd, words, is_cut)
+
+
+def _exit(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> ProcessExited:
+    return ProcessExited(*_common(head), _EXIT.unpack_from(payload, at + 56)[0])
+
+
+def _late(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> LateData:
+    offset, read_from, read_to, length = _LATE.unpack_from(payload, at + 112)
+    data = _bytes(payload, at + 144, end, length)
+    inode = _inode(payload, at + 56)
+    common = _common(head)
+    return LateData(*common, common[0], inode, offset, data, read_from, read_to, head[10] < 0)
+
+
+def _entry(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> EntryRead:
+    read_from, read_to, name_length, target_length = _ENTRY.unpack_from(payload, at + 128)
+    name = _bytes(payload, at + 152, end, name_length)
+    target = _bytes(payload, at + 152 + _padded(name_length), end, target_length)
+    common = _common(head)
+    parent, inode = _base(payload, at + 56), _inode(payload, at + 72)
+    return EntryRead(*common, common[0], parent, name, inode, target, read_from, read_to)
+
+
+def _lost(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> EventsLost:
+    count, from_ns = _LOST.unpack_from(payload, at + 56)
+    return EventsLost(*_common(head), _LOST_CHANNELS[head[2]], count, from_ns)
+
+
+_DECODERS: dict[int, Callable[[Decoder, bytes, int, int, Head], Observation]] = {
+    DATA: _data,
+    COPY: _copy,
+    SIZE: _size,
+    NAME: _name,
+    OPEN: _open,
+    ATTR: _attr,
+    CLOSE: _close,
+    OUTPUT: _output,
+    PROCESS: _process,
+    EXEC: _exec,
+    EXIT: _exit,
+    LATE: _late,
+    ENTRY: _entry,
+    LOST: _lost,
+}
