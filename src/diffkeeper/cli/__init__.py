@@ -45,6 +45,13 @@ class LazyGroup(click.Group):
         """Import a command; None if there is none of that name."""
         return load_command(name) if name in _COMMANDS else None
 
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Read what stands before the command; nothing at all is answered with the help."""
+        if not args:
+            click.echo(self.get_help(context), err=True)
+            context.exit(UsageError.exit_code)
+        return super().parse_args(context, args)
+
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -129,9 +136,6 @@ def run(args: Sequence[str]) -> int:
 
 def _usage_failed(error: click.ClickException, is_record: bool) -> int:
     exit_code = RECORD_FAILED if is_record else error.exit_code
-    if isinstance(error, click.NoArgsIsHelpError):
-        error.show()
-        return exit_code
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "diffkeeper"
     return _failed(f"{error.format_message().rstrip()}\nTry '{path} --help'.", exit_code)

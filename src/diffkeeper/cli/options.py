@@ -33,9 +33,7 @@ def talk_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors on standard error.")(function)
 
 
-json_option: Decorator = click.option(
-    "--json", "as_json", is_flag=True, help="Write JSON Lines.", envvar="DIFFKEEPER_JSON"
-)
+json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="Write JSON Lines.")
 color_option: Decorator = click.option(
     "--color",
     type=click.Choice(["auto", "always", "never"]),

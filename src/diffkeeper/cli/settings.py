@@ -21,9 +21,9 @@ _NOT_SETTINGS = frozenset({"help", "version"})
 
 def name_variables(command: click.Command) -> None:
     """Let every option of a command be given by a variable of its name."""
-    for option in _options(command).values():
+    for name, option in _options(command).items():
         if option.envvar is None:
-            option.envvar = f"DIFFKEEPER_{(option.name or '').upper()}"
+            option.envvar = f"DIFFKEEPER_{name.upper()}"
 
 
 def for_command(command: click.Command, folder: str) -> dict[str, Any]:
@@ -38,34 +38,31 @@ def for_command(command: click.Command, folder: str) -> dict[str, Any]:
     if not isinstance(own, dict):
         raise UsageError(f"{path}: [tool.diffkeeper.{command.name}] must be a table")
     options = _options(command)
-    unknown = [key for key in own if _parameter(key) not in options]
+    unknown = [key for key in own if _name(key) not in options]
     if unknown:
         raise UsageError(f"{path}: diffkeeper {command.name} has no option {unknown[0]!r}")
-    shared = {key: value for key, value in table.items() if _parameter(key) in options}
-    return {
-        _parameter(key): _value(path, key, value, options[_parameter(key)]) for key, value in (shared | own).items()
-    }
+    given = {_name(key): value for key, value in table.items() if _name(key) in options}
+    given |= {_name(key): value for key, value in own.items()}
+    return {options[name].name or "": _value(path, name, value, options[name]) for name, value in given.items()}
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:
-    return {
-        parameter.name: parameter
-        for parameter in command.params
-        if isinstance(parameter, click.Option) and parameter.name and parameter.name not in _NOT_SETTINGS
-    }
+    """Return the options of a command by their long names, as ``state_dir`` for ``--state-dir``."""
+    options = {_name(max(one.opts, key=len)): one for one in command.params if isinstance(one, click.Option)}
+    return {name: option for name, option in options.items() if name not in _NOT_SETTINGS}
 
 
-def _parameter(key: str) -> str:
-    return key.replace("-", "_")
+def _name(key: str) -> str:
+    return key.lstrip("-").replace("-", "_")
 
 
-def _value(path: str, key: str, value: object, option: click.Option) -> object:
+def _value(path: str, name: str, value: object, option: click.Option) -> object:
     if isinstance(value, Mapping):
-        raise UsageError(f"{path}: {key} must be a value, not a table")
+        raise UsageError(f"{path}: {name} must be a value, not a table")
     if isinstance(value, list) and not option.multiple:
-        raise UsageError(f"{path}: {key} takes one value")
+        raise UsageError(f"{path}: {name} takes one value")
     values = value if isinstance(value, list) else [value]
-    if _parameter(key) in _PATHS:
+    if name in _PATHS:
         values = [os.path.join(os.path.dirname(path), str(one)) for one in values]
     return values if option.multiple else values[0]
 
