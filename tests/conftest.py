@@ -1,27 +1,29 @@
-"""Decides what becomes of a test that needs eBPF where eBPF is refused: it skips with the reason, or fails in CI."""
+"""What all tests share: a test marked ``ebpf`` skips where the engine refuses, with its reason, and fails in CI."""
 
-import functools
+from __future__ import annotations
+
 import os
 
 import pytest
 
 from diffkeeper.engines import ebpf
 
+REQUIRE = "DIFFKEEPER_REQUIRE_EBPF"
 
-@functools.cache
-def ebpf_refusal() -> str | None:
-    """Return why recording with eBPF is impossible here, as record says it, or None."""
+
+@pytest.fixture(scope="session")
+def ebpf_refusal() -> str:
+    """Return why eBPF recording is impossible here, an empty string where it is possible."""
     survey = ebpf.survey()
-    return None if survey.is_usable else survey.text()
+    return "" if survey.is_usable else survey.text()
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip or fail what is marked ebpf, where it cannot run."""
-    if item.get_closest_marker("ebpf") is None:
+@pytest.fixture(autouse=True)
+def _ebpf_or_skip(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("ebpf") is None:
         return
-    reason = ebpf_refusal()
-    if reason is None:
-        return
-    if os.environ.get("DIFFKEEPER_REQUIRE_EBPF", "") not in ("", "0"):
-        pytest.fail(f"DIFFKEEPER_REQUIRE_EBPF is set, and eBPF cannot be used: {reason}", pytrace=False)
-    pytest.skip(reason)
+    refusal = request.getfixturevalue("ebpf_refusal")
+    if refusal and os.environ.get(REQUIRE) == "1":
+        pytest.fail(f"{REQUIRE}=1, and {refusal}")
+    if refusal:
+        pytest.skip(refusal)

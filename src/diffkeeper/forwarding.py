@@ -36,7 +36,9 @@ class Forwarder:
         self._thread = _thread.start_new_thread(self._serve, ())
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End the thread and let signals act on the recorder again."""
         signal.pthread_kill(self._thread, _STOP)
         self._ended.acquire()

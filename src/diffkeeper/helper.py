@@ -8,6 +8,7 @@ user's own files that the user opened for writing, and the command must be a chi
 
 from __future__ import annotations
 
+import _thread
 import fcntl
 import os
 import select
@@ -68,9 +69,10 @@ class Helper:
     def __init__(self, connection: socket.socket) -> None:
         """Learn from the socket which user is served; what the messages say is not asked."""
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        self._peer_pid, self._peer_uid, _ = struct.unpack("3i", credentials)
+        self._peer_pid, self._peer_uid, self._peer_gid = struct.unpack("3i", credentials)
         self._connection = connection
         self._capture: native.Capture | None = None
+        self._stopping: _Stopping | None = None
 
     def serve(self) -> None:
         """Answer messages until the recorder stops the capture or closes the socket."""
@@ -82,12 +84,13 @@ class Helper:
                 received = protocol.receive(self._connection)
                 if received is None:
                     return self._end_without_recorder()
-                if not self._answer(*received):
-                    return None
+                self._answer(*received)
+            if self._stopping is not None and self._stopping.is_done():
+                return self._send_progress("stopped", self._stopping.result())
             self._report_filled()
 
-    def _answer(self, message: protocol.Message, descriptors: list[int]) -> bool:
-        """Do what one message asks; return whether there is more to come."""
+    def _answer(self, message: protocol.Message, descriptors: list[int]) -> None:
+        """Do what one message asks."""
         if message["op"] == "start":
             self._start(message, descriptors)
         elif message["op"] == "segments":
@@ -95,11 +98,9 @@ class Helper:
         elif message["op"] == "adopt":
             self._adopt(message["pid"])
         elif message["op"] == "stop":
-            self._stop()
-            return False
+            self._stopping = _Stopping(self._running())
         else:
             raise RecordError(f"the helper knows no {message['op']!r}")
-        return True
 
     def _start(self, message: protocol.Message, descriptors: list[int]) -> None:
         identities = [protocol.directory_identity(descriptor) for descriptor in descriptors]
@@ -110,6 +111,9 @@ class Helper:
             trace_id=message["trace_id"],
             ring_bytes=message["ring_bytes"],
             spared_tgids=(os.getpid(), self._peer_pid, *message["spared"]),
+            root_fds=tuple(descriptors[:root_count]),
+            reader_uid=self._peer_uid,
+            reader_gid=self._peer_gid,
         )
         capture = native.Capture(settings)
         facts = capture.start()
@@ -136,17 +140,11 @@ class Helper:
         if progress.filled:
             self._send_progress("progress", progress)
 
-    def _stop(self) -> None:
-        _die_with_recorder(self._connection)
-        self._send_progress("stopped", self._running().stop())
-        self._running().close()
-
     def _end_without_recorder(self) -> None:
         """Drain what is left into the segments at hand: the recorder was killed, its trace must lose nothing more."""
         signal.alarm(_SECONDS_TO_DRAIN_AFTER_RECORDER)
-        if self._capture is not None:
+        if self._capture is not None and self._stopping is None:
             self._capture.stop()
-            self._capture.close()
 
     def _running(self) -> native.Capture:
         if self._capture is None:
@@ -180,17 +178,33 @@ def check_command(pid: int, recorder: int, uid: int) -> None:
         raise RecordError(f"process {pid} is not the recorder's to record")
 
 
-def _die_with_recorder(connection: socket.socket) -> None:
-    """Have a thread end this process soon after the socket closes, while the main thread is in the native library."""
-    import _thread
+class _Stopping:
+    """Stop a capture in a thread: the ring may need more segments than are free, and they come by the socket."""
 
-    def watch() -> None:
-        poll = select.poll()
-        poll.register(connection, select.POLLRDHUP)
-        poll.poll()
-        signal.alarm(_SECONDS_TO_DRAIN_AFTER_RECORDER)
+    def __init__(self, capture: native.Capture) -> None:
+        self._progress: native.Progress | None = None
+        self._error: DiffkeeperError | None = None
+        self._done = _thread.allocate_lock()
+        self._done.acquire()
+        _thread.start_new_thread(self._stop, (capture,))
 
-    _thread.start_new_thread(watch, ())
+    def _stop(self, capture: native.Capture) -> None:
+        try:
+            self._progress = capture.stop()
+        except DiffkeeperError as error:
+            self._error = error
+        finally:
+            self._done.release()
+
+    def is_done(self) -> bool:
+        """Say whether everything is in the segments."""
+        return not self._done.locked()
+
+    def result(self) -> native.Progress:
+        """Return the last counts, or raise why the capture could not be drained."""
+        if self._progress is None:
+            raise self._error or RecordError("the capture could not be stopped")
+        return self._progress
 
 
 if __name__ == "__main__":

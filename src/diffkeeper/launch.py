@@ -1,8 +1,8 @@
 """Start the recorded command so that it cannot tell that it is recorded: fork, hold it until the engine is ready, exec.
 
-The child changes nothing but what Python itself had changed at its start: caught signals and the two that Python ignores
-(SIGPIPE, SIGXFSZ) go back to the default. Whether these two had been ignored before Python started cannot be known.
-Every descriptor that diffkeeper opens is close-on-exec, so only those that diffkeeper inherited reach the command.
+The child changes nothing but what Python itself had changed at its start: caught signals and the two that Python
+ignores (SIGPIPE, SIGXFSZ) go back to the default. Whether these two had been ignored before Python started cannot be
+known. Every descriptor that diffkeeper opens is close-on-exec, so only those that it inherited reach the command.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})  # execvp tries the next dire
 
 
 def environment_at_start() -> dict[bytes, bytes]:
-    """Return the environment that this process was given, not what the interpreter made of it (PEP 538 sets LC_CTYPE)."""
+    """Return the environment that this process was given; the interpreter may have changed its own (PEP 538)."""
     try:
         with open("/proc/self/environ", "rb") as file:
             return parse_environment(file.read())
@@ -73,8 +73,12 @@ def _candidates(name: bytes, environment: Mapping[bytes, bytes]) -> list[bytes]:
 
 def _exec_error(name: bytes, number: int) -> CommandNotFoundError | CommandNotExecutableError:
     shown = os.fsdecode(name)
+    if number in _ABSENT and b"/" in name and os.path.exists(name):
+        return CommandNotFoundError(f"{shown!r} cannot be executed: the interpreter that it names does not exist")
     if number in _ABSENT:
-        where = "it does not exist" if b"/" in name else "it is nowhere in PATH; give a path such as ./NAME if it is here"
+        where = (
+            "it does not exist" if b"/" in name else "it is nowhere in PATH; give a path such as ./NAME if it is here"
+        )
         return CommandNotFoundError(f"no such command: {shown!r}: {where}")
     if number == errno.EACCES:
         return CommandNotExecutableError(f"{shown!r} may not be executed: name its interpreter, or chmod +x it")

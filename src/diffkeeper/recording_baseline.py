@@ -10,7 +10,7 @@ from diffkeeper.baseline import BaselineRoot, take_baseline
 from diffkeeper.rules import Rules
 from diffkeeper.store import deltas
 from diffkeeper.store.format import SessionFacts
-from diffkeeper.store.journal import JournalWriter
+from diffkeeper.store.journal import BatchKind, JournalWriter
 from diffkeeper.watch_roots import WatchRoot, device_and_inode
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def take(path: Path, facts: SessionFacts, roots: Sequence[WatchRoot], settings: 
             skip=[device_and_inode(path)],
             progress=settings.baseline_progress,
         )
+        writer.append(BatchKind.END, b"")
     finally:
         writer.close()
     facts.counters["baseline_entries"] = report.entries

@@ -6,7 +6,6 @@ a worker process begins to process while the command still runs, and hands back 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from diffkeeper.engines.protocol import Engine, Progress
 from diffkeeper.store.format import SessionFacts
-from diffkeeper.store.journal import SegmentPool
+from diffkeeper.store.journal import SegmentPool, remove_journal
 
 if TYPE_CHECKING:
     from diffkeeper.processing.background import Background
@@ -39,7 +38,9 @@ class RingJournal:
         """Return self."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End the worker, if one still runs."""
         if self._worker is not None:
             self._worker.close()
@@ -78,9 +79,15 @@ class RingJournal:
         if self._worker is not None:
             self._worker.finish()
         else:
-            from diffkeeper.processing import process
+            from diffkeeper.processing.processor import Processor  # RocksDB, which nothing needs before
 
-            process(self._trace_dir)
+            with Processor.of_trace(self._trace_dir) as processor:
+                facts.counters.update(processor.finish().summary())
+
+    def remove(self) -> None:
+        """Remove the journal of a trace that was sealed with all of it processed."""
+        self._pool.close()
+        remove_journal(self._trace_dir)
 
     def _account(self, progress: Progress) -> None:
         self._free -= len(progress.filled)

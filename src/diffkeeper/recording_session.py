@@ -201,6 +201,8 @@ class Session:
         self._facts.state = "sealed"
         with self._noting_failures("the trace could not be sealed"):
             write_session(self._directory.path, self._facts)
+            if self._facts.processed:
+                self._journal.remove()
 
     def _outcome(self, ending: Ending) -> Outcome:
         return Outcome(

@@ -1,7 +1,7 @@
 """The directory that a recording writes to: checked, claimed, and put back as it was if the command never starts.
 
-    check ─▶ claim ─▶ keep      the command runs: what --force replaced is deleted
-                 └──▶ undo      it does not: what --force replaced is back, what was created is gone
+check ─▶ claim ─▶ keep      the command runs: what --force replaced is deleted
+             └──▶ undo      it does not: what --force replaced is back, what was created is gone
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class StateDirectory:
         except NotADirectoryError:
             raise StateDirectoryError(f"{self.path} is not a directory; choose another --state-dir") from None
         except OSError as error:
-            raise StateDirectoryError(f"{self.path} cannot be read: {error.strerror}; choose another --state-dir") from None
+            raise StateDirectoryError(
+                f"{self.path} cannot be read: {error.strerror}; choose another --state-dir"
+            ) from None
         if entries:
             self._check_replaceable(entries, force)
         if not os.access(self.path, os.W_OK | os.X_OK):
@@ -71,7 +73,9 @@ class StateDirectory:
             self._is_ours = True
         except OSError as error:
             self.undo()
-            raise StateDirectoryError(f"{self.path} cannot be used: {error.strerror}; choose another --state-dir") from None
+            raise StateDirectoryError(
+                f"{self.path} cannot be used: {error.strerror}; choose another --state-dir"
+            ) from None
 
     def _create(self) -> None:
         missing = [path for path in (self.path, *self.path.parents) if not path.exists()]

@@ -8,7 +8,6 @@ and a terminal is there, in the foreground; in both cases sudo has ended before 
 from __future__ import annotations
 
 import os
-import platform
 import select
 import signal
 import socket
@@ -16,11 +15,13 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from diffkeeper import helper_protocol as protocol
+from diffkeeper import native
 from diffkeeper.engines.protocol import EngineFacts, EngineRequest, EngineSurvey, Progress
 from diffkeeper.errors import EngineUnavailableError, RecordError
 
 NAME = "ebpf"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_BTF = "/sys/kernel/btf/vmlinux"
 _LIBRARY = os.path.join(_PACKAGE, "_native.so")
 _HELPER = os.path.join(_PACKAGE, "helper.py")
 _SOCKET_BUFFER_BYTES = 1 << 20
@@ -241,55 +242,57 @@ def _status() -> dict[str, str]:
 
 def may_work() -> bool:
     """Say in microseconds that nothing speaks against trying; what sudo thinks shows when it is tried."""
-    return _platform_obstacle() is None and (has_privileges() or _has_program("sudo"))
+    is_supported = sys.platform == "linux" and os.path.exists(_LIBRARY) and os.path.exists(_BTF)
+    return is_supported and (has_privileges() or _has_program("sudo"))
 
 
 def survey() -> EngineSurvey:
     """Say whether eBPF recording can work here, without loading anything."""
-    obstacle = _platform_obstacle()
-    if obstacle is not None:
-        return EngineSurvey(NAME, False, *obstacle)
-    if has_privileges():
-        return _survey_privileged()
-    return _survey_sudo()
+    refusal = _survey_platform()
+    if refusal is not None:
+        return refusal
+    return _survey_privileged() if has_privileges() else _survey_sudo()
 
 
-def _platform_obstacle() -> tuple[str, tuple[str, ...]] | None:
+def _survey_platform() -> EngineSurvey | None:
+    """Return the refusal of a system on which no privilege helps."""
+    reason = native.refusal(with_privileges=False)
+    if reason is None:
+        return None
+    remedies: tuple[str, ...]
     if sys.platform != "linux":
-        return f"it needs Linux, this is {platform.system()}", ("run it in a Linux container or virtual machine",)
-    if not os.path.exists(_LIBRARY):
-        return "this installation was built without its native library", (
-            "pip install --force-reinstall diffkeeper    (on x86-64 or aarch64 Linux, with clang or ziglang to build)",
-        )
-    if not os.path.exists("/sys/kernel/btf/vmlinux"):
-        return f"kernel {platform.release()} has no BTF (/sys/kernel/btf/vmlinux is missing)", (
-            "use a kernel with CONFIG_DEBUG_INFO_BTF=y: every distribution's since about 2021",
-            *(("docker run -v /sys/kernel/btf:/sys/kernel/btf:ro …",) if container() else ()),
-        )
-    return None
+        remedies = ("record in a Linux container or virtual machine",)
+    elif not os.path.exists(_LIBRARY):
+        remedies = ("pip install --force-reinstall diffkeeper    (Linux on x86-64 or aarch64)",)
+    elif not os.path.exists(_BTF):
+        remedies = ("boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as every distribution's is since about 2021",)
+    else:
+        remedies = ("sudo apt-get install libbpf1", "sudo dnf install libbpf")
+    return EngineSurvey(NAME, False, reason, remedies)
 
 
 def _survey_privileged() -> EngineSurvey:
     """Say what root still lacks: in a container root may be without the capabilities."""
-    effective = int(_status().get("CapEff", "0"), 16)
-    missing = [name for name, number in _CAPABILITIES.items() if not effective >> number & 1]
-    if not missing:
+    missing = native.missing_privileges()
+    if missing is None:
         return EngineSurvey(NAME, True)
-    reason = f"root lacks {', '.join(f'CAP_{name}' for name in missing)} here{_where()}"
-    return EngineSurvey(NAME, False, reason, _container_remedies())
+    return EngineSurvey(NAME, False, f"{missing}{_where()}", _container_remedies())
 
 
 def _survey_sudo() -> EngineSurvey:
     reason = "it needs root, or the capabilities " + ", ".join(f"CAP_{name}" for name in _CAPABILITIES)
     reason += f"; this is uid {os.geteuid()}{_where()}"
     if not _has_program("sudo"):
-        return EngineSurvey(NAME, False, f"{reason}, and sudo is not installed", ("su -c 'diffkeeper record -- COMMAND'",))
+        return EngineSurvey(
+            NAME, False, f"{reason}, and sudo is not installed", ("su -c 'diffkeeper record -- COMMAND'",)
+        )
     if _sudo_works() or _has_terminal():
         return EngineSurvey(NAME, True)
+    helper = " ".join(helper_command(True))
     remedies = (
         "sudo diffkeeper record -- COMMAND",
         "sudo -v; diffkeeper record -- COMMAND    (in a terminal)",
-        f"echo '{_user()} ALL=(root) NOPASSWD: {' '.join(helper_command(True))} *' | sudo tee /etc/sudoers.d/diffkeeper",
+        f"echo '{_user()} ALL=(root) NOPASSWD: {helper} --detach' | sudo tee /etc/sudoers.d/diffkeeper",
     )
     reason += ", sudo wants a password, and there is no terminal to ask for it"
     return EngineSurvey(NAME, False, reason, (*remedies, *_container_remedies()))

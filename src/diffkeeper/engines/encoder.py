@@ -130,9 +130,7 @@ def _pieces(observation: Observation, pieces: Pieces) -> bytes:
     for index, (start, data) in enumerate(pieces):
         body = _padded(data)
         flags = _FLAG_MORE if index + 1 < len(pieces) else 0
-        head = _PIECE.pack(
-            _PIECE.size + len(body), Type.PIECE, 0, flags, observation.sequence, start, len(data), 0
-        )
+        head = _PIECE.pack(_PIECE.size + len(body), Type.PIECE, 0, flags, observation.sequence, start, len(data), 0)
         records.append(head + body)
     return b"".join(records)
 

@@ -32,7 +32,7 @@ class EngineRequest:
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """Say what a started engine sees, and in ``exceptions`` what it does not; ``details`` go into the trace as they are."""
+    """Say what a started engine sees, and in ``exceptions`` what it does not; the trace keeps ``details``."""
 
     name: str
     exceptions: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class Engine(Protocol):
         ...
 
     def adopt(self, pid: int) -> None:
-        """Take ``pid`` and its descendants as the recorded command; its descriptors 1 and 2 are the command's output."""
+        """Take ``pid`` and its descendants as the recorded command; its descriptors 1 and 2 are its output."""
         ...
 
     def add_segments(self, segments: Sequence[tuple[int, int]]) -> None:

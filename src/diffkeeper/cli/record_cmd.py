@@ -1,0 +1,271 @@
+"""``diffkeeper record``: run a command and record what happens to the files below the watch roots."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import click
+
+from diffkeeper import engines, recording
+from diffkeeper.engines.ebpf import EbpfEngine
+from diffkeeper.engines.protocol import Engine
+from diffkeeper.errors import CommandNotExecutableError, CommandNotFoundError, DiffkeeperError, RecordError
+from diffkeeper.launch import environment_at_start
+from diffkeeper.model.clock import duration
+from diffkeeper.recording import BASELINES, Outcome
+from diffkeeper.sudo import become, find_invoker
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_OWN_CODES = (CommandNotFoundError, CommandNotExecutableError)
+
+
+class _Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
+    """Read 90s, 2m30s, 1h or plain seconds, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        match = _DURATION.fullmatch(str(value))
+        if match is None or not any(match.groups()):
+            self.fail(f"{value!r} is not a duration; write 90s, 2m30s or 1h", parameter, context)
+        hours, minutes, seconds = match.groups(default="0")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+class _Terminated(KeyboardInterrupt):
+    """Carry the signal that ended a recording before its command started."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__()
+        self.number = number
+
+
+@click.command("record", context_settings={"allow_interspersed_args": False})
+@click.option(
+    "-s",
+    "--state-dir",
+    default="diffkeeper-trace",
+    show_default=True,
+    metavar="DIR",
+    help="Write the trace here; a new or an empty directory.",
+)
+@click.option(
+    "--watch",
+    multiple=True,
+    default=(".",),
+    show_default=True,
+    metavar="DIR",
+    help="Record changes below DIR; may be repeated.",
+)
+@click.option(
+    "--baseline",
+    type=click.Choice(BASELINES),
+    default="full",
+    show_default=True,
+    help="Keep the content of all files from before the command, or only names and metadata.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave out what matches, in gitignore syntax; may be repeated. Patterns in .diffkeeperignore are added.",
+)
+@click.option("--force", is_flag=True, help="Replace a trace that the directory holds.")
+@click.option(
+    "--timeout",
+    type=_Duration(),
+    metavar="DURATION",
+    help="End the command after DURATION: SIGTERM, 5 s later SIGKILL; exit 124.",
+)
+@click.option(
+    "--engine", type=click.Choice(engines.names()), default="ebpf", show_default=True, help="What catches the changes."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as a JSON object, on stderr.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True, metavar="[--] COMMAND...")
+def command(
+    state_dir: str,
+    watch: tuple[str, ...],
+    baseline: str,
+    exclude: tuple[str, ...],
+    force: bool,
+    timeout: float | None,
+    engine: str,
+    as_json: bool,
+    quiet: bool,
+    command: tuple[str, ...],
+) -> int:
+    """Run COMMAND and record every change below the watch roots.
+
+    The command runs as it would without diffkeeper, and its exit code is returned: 128+N after signal N, 124 when the
+    timeout was hit, 125 when diffkeeper failed before the command started, 126 and 127 when it could not be started.
+    """
+    _reserve_standard_descriptors()
+    _end_by_signals_until_the_command_runs()
+    speak = not quiet and not as_json
+    try:
+        chosen = engines.choose(engine)
+        environment = _leave_sudo(chosen)
+        outcome = recording.record(
+            command,
+            state_dir=state_dir,
+            watch=watch,
+            baseline=baseline,
+            exclude=exclude,
+            force=force,
+            timeout=timeout,
+            engine=chosen,
+            environment=environment,
+            forward_signals=True,
+            announce=_say if speak else _say_nothing,
+            baseline_progress=_progress_bar() if speak else _no_progress,
+        )
+    except _OWN_CODES:
+        raise
+    except DiffkeeperError as error:
+        raise RecordError(str(error)) from error  # whatever it would mean elsewhere
+    except _Terminated as end:
+        return 128 + end.number
+    if speak:
+        _summarize(outcome, command_line_options=_state_option(state_dir))
+    elif as_json:
+        _write(json.dumps(_as_json(outcome)))
+    return outcome.exit_code
+
+
+def _reserve_standard_descriptors() -> None:
+    """Open what is closed of 0, 1 and 2, close-on-exec: no file of ours may become someone's standard output."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+
+
+def _end_by_signals_until_the_command_runs() -> None:
+    """Take SIGTERM and SIGHUP as Ctrl-C is taken, so that what was begun is undone."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _Terminated(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
+
+
+def _leave_sudo(engine: Engine) -> dict[bytes, bytes]:
+    """Become the user who typed ``sudo diffkeeper``, once the helper has root; return the command's environment."""
+    invoker = find_invoker()
+    if invoker is None:
+        return environment_at_start()
+    if isinstance(engine, EbpfEngine):
+        engine.prepare_for(invoker.uid, invoker.gid)
+    become(invoker)
+    return dict(invoker.environment)
+
+
+def _say_nothing(line: str) -> None:
+    pass
+
+
+def _no_progress(entries: int, content_bytes: int) -> None:
+    pass
+
+
+def _say(line: str) -> None:
+    _write(f"diffkeeper: {line}")
+
+
+def _write(text: str) -> None:
+    """Write to standard error; that it is closed is no reason to fail the command."""
+    try:
+        os.write(2, os.fsencode(text + "\n"))
+    except OSError:
+        return
+
+
+def _progress_bar() -> Callable[[int, int], None]:
+    """Return a progress that draws one line on a terminal once the baseline has taken a second."""
+    if not os.isatty(2):
+        return _no_progress
+    started = shown = time.monotonic()
+
+    def show(entries: int, content_bytes: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - started > 1 and now - shown > 0.1:
+            shown = now
+            os.write(2, f"\rdiffkeeper: baseline: {entries:,} entries, {_size(content_bytes)} \x1b[K\r".encode())
+
+    return show
+
+
+def _state_option(state_dir: str) -> str:
+    return (
+        "" if state_dir == "diffkeeper-trace" or "DIFFKEEPER_STATE_DIR" in os.environ else f" --state-dir={state_dir}"
+    )
+
+
+def _summarize(outcome: Outcome, command_line_options: str) -> None:
+    _say(f"{_counts(outcome)} {_ending(outcome)}")
+    for failure in outcome.failures:
+        _say(f"not complete: {failure}")
+    _write(f"  diffkeeper timeline{command_line_options} --last 20")
+
+
+def _counts(outcome: Outcome) -> str:
+    counters = outcome.facts.counters
+    completeness = "complete" if outcome.is_complete else "NOT COMPLETE"
+    taken = duration((outcome.facts.end_monotonic_ns or 0) - outcome.facts.start_monotonic_ns)
+    if not outcome.facts.processed:
+        return f"recorded for {taken}, {completeness}, not yet processed."
+    changes = _count(counters.get("changes", 0), "change", "changes")
+    files = _count(counters.get("files", 0), "file", "files")
+    processes = _count(counters.get("processes", 0), "process", "processes")
+    return f"{changes} to {files} by {processes} in {taken}, {_size(counters.get('bytes', 0))}, {completeness}."
+
+
+def _ending(outcome: Outcome) -> str:
+    if outcome.timed_out:
+        return "Command was ended by --timeout."
+    if os.WIFSIGNALED(outcome.wait_status):
+        number = os.WTERMSIG(outcome.wait_status)
+        return f"Command was killed by signal {number} ({signal.strsignal(number)})."
+    return f"Command exited {outcome.exit_code}."
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _size(count: float) -> str:
+    for unit in _UNITS:
+        if count < 1024 or unit == _UNITS[-1]:
+            break
+        count /= 1024
+    return f"{int(count)} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    facts = outcome.facts
+    return {
+        "v": 1,
+        "type": "recording",
+        "trace": os.path.abspath(outcome.trace_path),
+        "exit_code": outcome.exit_code,
+        "wait_status": outcome.wait_status,
+        "timed_out": outcome.timed_out,
+        "complete": outcome.is_complete,
+        "processed": facts.processed,
+        "failures": list(outcome.failures),
+        "duration_ns": (facts.end_monotonic_ns or 0) - facts.start_monotonic_ns,
+        "counters": facts.counters,
+    }
