@@ -1,0 +1,34 @@
+"""Real work, frozen at random instants, is rebuilt entry by entry and byte by byte: the quick part of the oracle."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from oracle import freezer
+from oracle.judge import judge
+from oracle.recorded import Bench, record_workload
+from oracle.workloads import Workload, load_workloads
+
+QUICK = [workload for workload in load_workloads().values() if workload.quick]
+
+pytestmark = pytest.mark.ebpf
+
+
+@pytest.mark.parametrize("workload", QUICK, ids=[workload.name for workload in QUICK])
+def test_every_instant_is_exact(workload: Workload, tmp_path: Path) -> None:
+    for program in workload.needs:
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    reason = freezer.refusal()
+    if reason is not None:
+        pytest.skip(f"no process can be frozen here: {reason}")
+    seed = int(os.environ.get("DIFFKEEPER_ORACLE_SEED", time.time()))
+    recorded = record_workload(workload, Bench(tmp_path / "bench"), instants=5, seed=seed)
+    verdict = judge(recorded, exports=1)
+    assert not verdict.faults, f"seed {seed}:\n" + "\n".join(verdict.faults)
+    assert verdict.instants > 0, "the workload ended before it could be frozen once: give it more to do"
