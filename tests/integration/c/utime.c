@@ -23,6 +23,7 @@ int main(void)
 	struct timeval coarse[2] = {{1, 2}, {3, 4}}, other[2] = {{1, 2}, {9, 8}};
 	struct utimbuf seconds = {4, 5};
 
+	for (const char *name = "abcdefg"; *name; name++)
 		put((char[2]){*name, 0}, name);
 	put("old", "old");
 	MUST(utimensat(AT_FDCWD, "a", fine, 0));
