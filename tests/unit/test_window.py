@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from diffkeeper.model.late import Settled
 from diffkeeper.model.observation import Closed, Flag, Inode, Observation
-from diffkeeper.processing.window import Released, Window
+from diffkeeper.processing.window import Window
 
 SECOND = 1_000_000_000
 
@@ -13,8 +16,8 @@ def seen(sequence: int, t_ns: int) -> Observation:
     return Closed(sequence, t_ns, t_ns, t_ns, 7, 7, Flag(0), 0, inode)
 
 
-def sequences(released: Released) -> list[int]:
-    return [one.sequence for one, _, _ in released.settled]
+def sequences(released: Iterable[Settled]) -> list[int]:
+    return [one.sequence for one, _, _ in released]
 
 
 def test_observations_leave_in_the_order_of_time_and_then_of_sequence() -> None:
@@ -34,13 +37,12 @@ def test_nothing_leaves_before_the_journal_is_a_horizon_ahead() -> None:
     assert window.covered == 2
 
 
-def test_what_comes_behind_the_line_is_late() -> None:
+def test_what_comes_behind_the_line_goes_at_once() -> None:
     window = Window()
     window.add(1, 4 * SECOND, [seen(1, 1 * SECOND)])
-    assert window.release_all_due().late == 0
-    window.add(2, 5 * SECOND, [seen(2, 2 * SECOND - 5), seen(3, 3 * SECOND), seen(4, 4 * SECOND)])
-    released = window.release_all_due()
-    assert (sequences(released), released.late) == ([2, 3], 1)
+    assert sequences(window.release_all_due()) == [1]
+    window.add(2, 4 * SECOND, [seen(2, 2 * SECOND - 5), seen(3, 3 * SECOND)])
+    assert sequences(window.release_all_due()) == [2]
 
 
 def test_a_batch_is_covered_only_when_all_before_it_are() -> None:
@@ -57,12 +59,12 @@ def test_the_horizon_gives_way_before_memory_does() -> None:
     window = Window(most_waiting=100)
     for number in range(1, 301):
         window.add(number, SECOND, [seen(number, number)])
-    assert len(window.release_all_due().settled) == 249
+    assert len(sequences(window.release_all_due())) == 250
     assert window.shortened == 1
 
 
 def test_small_batches_are_not_sorted_one_by_one() -> None:
     window = Window()
     window.add(1, 10 * SECOND, [seen(1, 1)])
-    assert window.release().settled == []
+    assert sequences(window.release()) == []
     assert sequences(window.release_all_due()) == [1]

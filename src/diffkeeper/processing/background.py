@@ -2,11 +2,13 @@
 
 The protocol, in lines of text. To the worker: ``advance`` (the journal has grown), ``finish`` (the journal has ended).
 From the worker: ``recyclable N N …`` (segments of the ring's stream whose every observation is safe in the store),
-``done`` and ``failed MESSAGE``. The end of its input without ``finish`` ends the worker; its half-made store stays usable.
+``done JSON`` (what was counted) and ``failed MESSAGE``. The end of its input without ``finish`` ends the worker; what
+it has committed stays, and the next one goes on from there.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -59,15 +61,21 @@ class Background:
         self._send(b"advance\n")
         return self._recyclable(self._lines(self._stdout.read(65_536) or b""))
 
-    def finish(self) -> None:
-        """Tell that the journal has ended and wait until the store is whole; raises DiffkeeperError if it cannot be."""
+    def finish(self) -> dict[str, int]:
+        """Tell that the journal has ended, wait until the store is whole, and return what was counted.
+
+        Raises DiffkeeperError if the store cannot be made whole.
+        """
         os.set_blocking(self._stdin.fileno(), True)
         os.set_blocking(self._stdout.fileno(), True)
         self._send(b"finish\n")
         lines = self._lines(b"".join(iter(lambda: self._stdout.read(65_536), b"")) + b"\n")
         self._recyclable(lines)
-        if self._process.wait() != 0 or b"done" not in lines:
+        done = next((line for line in lines if line.startswith(b"done ")), None)
+        if self._process.wait() != 0 or done is None:
             raise DiffkeeperError("the worker ended before the trace was processed; reading the trace will process it")
+        counted: dict[str, int] = json.loads(done.partition(b" ")[2])
+        return counted
 
     def close(self) -> None:
         """End the worker if it still runs; what it has flushed stays."""
@@ -80,7 +88,9 @@ class Background:
         """Return self."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close."""
         self.close()
 

@@ -1,32 +1,27 @@
 """The window in which observations wait to be put in the order of time, since the ring's order is not it.
 
-An observation is let go when the journal is a horizon ahead of it. What arrives behind that line is *late*: it is let go
-first thing and the reader is told. Sorting, and joining what was read late, is ``model/late.py``'s.
+An observation is let go when the journal is a horizon ahead of it. What arrives behind that line is *late*: it goes at
+once, and the resolver marks it. What was read late on behalf of another is joined to it here.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 
-from diffkeeper.model.late import LateWindow, Settled
+from diffkeeper.model.late import LateReadings, Settled
 from diffkeeper.model.observation import Observation
 
 HORIZON_NS = 2_000_000_000
-MOST_WAITING = 200_000  # about 200 MB; beyond it the horizon gives way
+MOST_WAITING = 200_000  # observations, about 150 MB; beyond it the horizon gives way
+MOST_BYTES = 96 << 20  # of batches, which their payload dominates
 _SORT_AT_LEAST = 4_096  # observations worth a sort of their own
 
 _time = attrgetter("t_ns")
-
-
-@dataclass(slots=True)
-class Released:
-    """Hold what may be resolved now in the order of time; the first ``late`` of it came behind the line."""
-
-    settled: list[Settled] = field(default_factory=list)
-    late: int = 0
+_order = attrgetter("t_ns", "sequence")
 
 
 @dataclass(slots=True)
@@ -34,6 +29,7 @@ class _Batch:
     sequence: int
     newest_ns: int  # of its observations
     count: int
+    size: int  # in bytes
 
 
 class Window:
@@ -43,54 +39,67 @@ class Window:
         self._horizon_ns = horizon_ns
         self._most_waiting = most_waiting
         self._newest_ns = 0
-        self._waiting = LateWindow()
-        self._fresh = 0  # how many came since the last release
+        self._waiting: list[Observation] = []  # sorted
+        self._fresh: list[Observation] = []  # as they came
+        self._bytes = 0
+        self._readings = LateReadings()
         self._batches: deque[_Batch] = deque()
         self.released_to_ns = released_to_ns  # everything up to here has been let go
         self.covered = 0  # the last batch of which, and of all before it, everything has been let go
         self.shortened = 0  # how often the horizon gave way to memory
 
-    def add(self, batch_sequence: int, written_ns: int, observations: Sequence[Observation]) -> None:
-        """Take the observations of the next batch, which was written at ``written_ns``."""
+    def add(self, batch_sequence: int, written_ns: int, observations: Sequence[Observation], size: int = 0) -> None:
+        """Take the observations of the next batch, which was written at ``written_ns`` and has ``size`` bytes."""
         self._newest_ns = max(self._newest_ns, written_ns)
         newest_ns = max(map(_time, observations), default=0)
-        self._batches.append(_Batch(batch_sequence, newest_ns, len(observations)))
-        self._waiting.push(observations)
-        self._fresh += len(observations)
+        self._batches.append(_Batch(batch_sequence, newest_ns, len(observations), size))
+        self._readings.note(observations)
+        self._fresh += observations
+        self._bytes += size
 
-    def release(self) -> Released:
+    def release(self) -> Iterable[Settled]:
         """Return what the horizon has passed, or nothing while sorting is not worth its while."""
-        if self._fresh < max(_SORT_AT_LEAST, len(self._waiting) // 3):
-            return Released()
+        if len(self._fresh) < max(_SORT_AT_LEAST, len(self._waiting) // 2) and self._bytes < MOST_BYTES:
+            return ()
         return self.release_all_due()
 
-    def release_all_due(self) -> Released:
-        """Return all that the horizon has passed."""
+    def release_all_due(self) -> Iterable[Settled]:
+        """Return all that the horizon has passed, in the order of time."""
+        self._sort()
         return self._let_go(max(self._limit(), self.released_to_ns))
 
-    def drain(self) -> Released:
-        """Return all that is left: the journal has ended."""
-        newest_ns = max((batch.newest_ns for batch in self._batches), default=0)
+    def drain(self) -> Iterable[Settled]:
+        """Return all that is left, in the order of time: the journal has ended."""
+        self._sort()
+        newest_ns = self._waiting[-1].t_ns if self._waiting else 0
         return self._let_go(max(newest_ns, self.released_to_ns))
+
+    def _sort(self) -> None:
+        if self._fresh:
+            self._waiting += self._fresh
+            self._waiting.sort(key=_order)
+            self._fresh = []
 
     def _limit(self) -> int:
         limit = self._newest_ns - self._horizon_ns
-        if len(self._waiting) <= self._most_waiting:
+        if len(self._waiting) <= self._most_waiting and self._bytes <= MOST_BYTES:
             return limit
-        surplus = len(self._waiting) - self._most_waiting // 2
+        count, size = len(self._waiting) - self._most_waiting // 2, self._bytes - MOST_BYTES // 2
         for batch in self._batches:
-            surplus -= batch.count
-            if surplus <= 0:
-                break
+            count, size = count - batch.count, size - batch.size
             limit = max(limit, batch.newest_ns)
+            if count <= 0 and size <= 0:
+                break
         self.shortened += 1
         return limit
 
-    def _let_go(self, limit: int) -> Released:
-        settled = self._waiting.pop(limit)
-        late = next((at for at, one in enumerate(settled) if one[0].t_ns > self.released_to_ns), len(settled))
+    def _let_go(self, limit: int) -> Iterable[Settled]:
+        cut = bisect_right(self._waiting, limit, key=_time)
+        ready = self._waiting[:cut]
+        del self._waiting[:cut]
         self.released_to_ns = limit
-        self._fresh = 0
         while self._batches and self._batches[0].newest_ns <= limit:
-            self.covered = self._batches.popleft().sequence
-        return Released(settled, late)
+            batch = self._batches.popleft()
+            self.covered = batch.sequence
+            self._bytes -= batch.size
+        return self._readings.join(ready)

@@ -1,0 +1,89 @@
+"""The baseline's batches as the first state of the tree: entries become nodes, their chunks become blobs."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+from diffkeeper.baseline_format import (
+    KIND_CONTENT,
+    KIND_ENTRIES,
+    NO_PARENT,
+    BaselineEntry,
+    ContentState,
+    decode_content,
+    decode_entries,
+)
+from diffkeeper.model.event import Meta
+from diffkeeper.model.extents import ExtentMap
+from diffkeeper.model.observation import Inode
+from diffkeeper.model.tree import Tree
+from diffkeeper.store.content import ContentWriter
+from diffkeeper.store.format import RootFacts
+from diffkeeper.store.journal import Batch
+
+CHANGED = "changed while the baseline was read"
+
+
+class BaselineLoader:
+    """Fill a tree and a content store from the batches of the baseline, in their order."""
+
+    def __init__(self, tree: Tree, content: ContentWriter, roots: Sequence[RootFacts]) -> None:
+        self._tree = tree
+        self._content = content
+        self._roots = roots
+        self._numbers: dict[int, int] = {}  # entry index to node
+        self.unread = 0  # files whose bytes should have been kept and were not
+
+    def load(self, batch: Batch) -> None:
+        """Take one batch; raises DamagedTraceError where it does not follow the format."""
+        if batch.kind == KIND_ENTRIES:
+            for entry in decode_entries(batch.payload):
+                self._add(entry)
+        elif batch.kind == KIND_CONTENT:
+            for digest, value in decode_content(batch.payload):
+                self._content.put_chunk(digest, value)
+
+    def finish(self) -> None:
+        """Add the roots that no batch brought, so that what follows has a place."""
+        for root in self._roots[len(self._tree.roots) :]:
+            meta = Meta(stat.S_IFDIR | 0o755, 0, 0, 0)
+            self._tree.add_root(os.fsencode(root.label), (root.dev, root.ino, root.generation), meta)
+
+    def _add(self, entry: BaselineEntry) -> None:
+        meta = meta_of(entry.inode)
+        if entry.parent == NO_PARENT:
+            label = self._roots[len(self._tree.roots)].label if len(self._tree.roots) < len(self._roots) else ""
+            node = self._tree.add_root(os.fsencode(label), entry.inode.identity, meta, dict(entry.xattrs))
+        elif (known := self._tree.identities.get(entry.inode.identity)) is not None and not known.is_directory:
+            self._tree.attach(known, self._numbers.get(entry.parent, 0), entry.name)
+            node = known
+        else:
+            node = self._tree.add(
+                self._numbers.get(entry.parent, 0),
+                entry.name,
+                entry.inode.identity,
+                meta,
+                content=self._content_of(entry),
+                target=entry.target,
+                xattrs=dict(entry.xattrs),
+            )
+            if entry.content == ContentState.CHANGED:
+                node.inexact = CHANGED
+        self._numbers[entry.index] = node.number
+
+    def _content_of(self, entry: BaselineEntry) -> ExtentMap | None:
+        if not stat.S_ISREG(entry.inode.mode):
+            return None
+        if entry.content not in (ContentState.KEPT, ContentState.CHANGED):
+            self.unread += entry.content != ContentState.NOT_KEPT
+            return ExtentMap.unknown(entry.inode.size)
+        size = sum(length for _, length in entry.chunks)
+        blob = self._content.new_blob_of_chunks(entry.data_chunks())
+        return ExtentMap(size, [(offset, length, blob, start) for offset, length, start in entry.extents()])
+
+
+def meta_of(inode: Inode) -> Meta:
+    """Return the metadata of an inode as a node holds it."""
+    return Meta(inode.mode, inode.uid, inode.gid, inode.mtime_ns, inode.nlink, inode.rdev)

@@ -1,0 +1,108 @@
+"""The store that processing writes: opened where a former worker stopped, committed as a whole, flushed at times."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from diffkeeper.errors import DamagedTraceError
+from diffkeeper.model.event import Event
+from diffkeeper.model.process import Process
+from diffkeeper.model.tree import Tree
+from diffkeeper.processing.progress import Progress, read_progress
+from diffkeeper.store.checkpoint import Checkpoints
+from diffkeeper.store.content import ContentWriter
+from diffkeeper.store.eventlog import EventReader, EventWriter
+from diffkeeper.store.format import Key
+from diffkeeper.store.journal import JournalReader
+from diffkeeper.store.rocks import RocksStore, remove_logs
+
+FLUSH_SECONDS = 2.0
+
+
+class Output:
+    """Hold the parts of the store that processing writes."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the store at ``path``; one in which nothing usable was committed is made anew."""
+        self._path = path
+        self._rocks = RocksStore.create(path)
+        self.progress = _usable_progress(self._rocks)
+        if not self.progress.baseline_is_whole:
+            self._rocks.close()
+            shutil.rmtree(path)
+            self._rocks = RocksStore.create(path)
+        self.content = ContentWriter(self._rocks)
+        self._events = EventWriter(self._rocks)
+        self._checkpoints = Checkpoints(self._rocks)
+        self._forget_after(self.progress.number)
+        self._processes: dict[int, Process] = {}  # as they were put
+        self._flushed_at = time.monotonic()
+        self._safe = self.progress.covered  # the last batch that a flushed commit covers
+        self._told: set[int] = set()
+
+    def tree(self) -> Tree:
+        """Return the tree as of the last commit, an empty one if there is none."""
+        if not self.progress.baseline_is_whole:
+            return Tree()
+        return self._checkpoints.get(self.progress.number)
+
+    def processes(self) -> list[Process]:
+        """Return the processes as of the last commit."""
+        known = list(EventReader(self._rocks).processes())
+        self._processes = {process.key: replace(process) for process in known}
+        return known
+
+    @property
+    def count(self) -> int:
+        """Return the number of the last event."""
+        return self._events.count
+
+    def append(self, events: Iterable[Event]) -> None:
+        """Append events."""
+        self._events.append(events)
+
+    def checkpoint(self, tree: Tree) -> None:
+        """Keep the tree as it is after the last event."""
+        self.content.flush()
+        self._checkpoints.put(self._events.count, tree)
+
+    def commit(self, processes: Iterable[Process]) -> None:
+        """Put events, processes and progress at once, and flush if that was not done for a while."""
+        for process in processes:
+            if self._processes.get(process.key) != process:
+                self._processes[process.key] = replace(process)
+                self._events.put_process(process)
+        self.content.flush()
+        self._events.flush(also=[self.progress.to_item()])
+        if time.monotonic() - self._flushed_at > FLUSH_SECONDS or self.progress.is_finished:
+            self._rocks.flush()
+            self._safe = self.progress.covered
+            self._flushed_at = time.monotonic()
+
+    def recyclable(self, journal: JournalReader) -> list[int]:
+        """Return the ring segments that a flushed commit covers, each once until it was written anew."""
+        covered = set(journal.segments_up_to("r", self._safe))
+        fresh, self._told = covered - self._told, covered
+        return sorted(fresh)
+
+    def _forget_after(self, number: int) -> None:
+        """Remove checkpoints that were put and never committed: their events may come out otherwise the next time."""
+        start = Key.CHECKPOINT + (number + 1).to_bytes(8, "big")
+        self._rocks.delete_many([key for key, _ in self._rocks.scan(Key.CHECKPOINT, start)])
+
+    def close(self) -> None:
+        """Close the store."""
+        self._rocks.close()
+        if self.progress.is_finished:
+            remove_logs(self._path)
+
+
+def _usable_progress(rocks: RocksStore) -> Progress:
+    try:
+        return read_progress(rocks) or Progress()
+    except DamagedTraceError:
+        return Progress()

@@ -1,0 +1,216 @@
+"""Process a journal into a store: the baseline first, then the ring's batches, committing on the way.
+
+    batches ─▶ decode ─▶ window ─▶ resolver ─▶ events, content ─▶ commit: checkpoint, events, progress
+
+``advance`` takes what the journal holds by now and may be called while it grows; ``finish`` takes the rest and counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from diffkeeper.engines.decoder import decode
+from diffkeeper.errors import DamagedTraceError
+from diffkeeper.model.event import Event
+from diffkeeper.model.late import Settled
+from diffkeeper.model.observation import Observation
+from diffkeeper.model.resolve import Resolver
+from diffkeeper.processing.baseline_load import BaselineLoader
+from diffkeeper.processing.output import Output
+from diffkeeper.processing.resolver_state import restore, state_of
+from diffkeeper.processing.totals import Totals
+from diffkeeper.processing.window import Window
+from diffkeeper.store.format import SessionFacts, read_session
+from diffkeeper.store.journal import Batch, JournalReader
+
+EVENTS_PER_CHECKPOINT = 20_000
+SETTLED_AT_ONCE = 4_096
+NEVER_NS = 1 << 62  # a command that never started: everything is baseline
+_KIND_RECORDS = 1
+_KIND_END = 4
+
+
+class Processor:
+    """Process the journal of a trace into a store; use as a context manager."""
+
+    def __init__(self, trace_dir: Path, store_path: Path) -> None:
+        """Open the store, going on where a former worker was stopped."""
+        self._trace_dir = trace_dir
+        facts = self._facts()
+        self._output = Output(store_path)
+        self._progress = self._output.progress
+        self._tree = self._output.tree()
+        self._journal = JournalReader(trace_dir, facts.trace_id)
+        self._loader = BaselineLoader(self._tree, self._output.content, facts.roots)
+        self._former = replace(self._progress)  # what the store held when it was opened
+        self._window = Window(released_to_ns=self._former.released_to_ns)
+        self._totals = Totals.from_json(self._former.totals) if self._is_resumed else Totals()
+        self._resolver: Resolver | None = None
+        self._start_ns = 0
+        self._baseline_read = 0
+        self._read = self._window.covered = self._former.covered
+        self._checkpoint_at = self._former.number if self._is_resumed else -1
+        self._is_due = False
+
+    def __enter__(self) -> Processor:
+        """Return self."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the store; what was not committed is lost, and processed again by the next one."""
+        self._output.close()
+
+    @property
+    def _is_resumed(self) -> bool:
+        return self._former.baseline_is_whole
+
+    @property
+    def damage(self) -> list[str]:
+        """Return what of the journal could not be read."""
+        return self._progress.damage
+
+    def advance(self) -> None:
+        """Process what the journal holds by now."""
+        if not self._progress.baseline_is_whole:
+            self._load_baseline()
+        if self._progress.baseline_is_whole and self._resolver is None:
+            self._begin(self._facts().start_monotonic_ns)
+        if self._resolver is not None:
+            self._take_ring()
+
+    def recyclable(self) -> list[int]:
+        """Return the ring segments, told of once each, that the recorder may use again."""
+        return self._output.recyclable(self._journal)
+
+    def finish(self) -> Totals:
+        """Process the rest of the journal, which has ended, commit all and return what was counted."""
+        self.advance()
+        if self._resolver is None:
+            self._loader.finish()
+            self._progress.baseline_is_whole = True
+            self._begin(self._facts().start_monotonic_ns or NEVER_NS)
+            self._take_ring()
+        assert self._resolver is not None, "the resolver exists once the baseline is whole"
+        self._resolve(self._window.drain())
+        self._resolver.finish()
+        self._checkpoint_baseline()
+        self._progress.damage += [words for words in self._journal.damage if words not in self.damage]
+        self._progress.is_finished = True
+        self._commit()
+        return self._totals
+
+    def _facts(self) -> SessionFacts:
+        return read_session(self._trace_dir)
+
+    def _load_baseline(self) -> None:
+        for batch in self._journal.batches("b", self._baseline_read):
+            self._baseline_read = batch.sequence
+            if batch.kind == _KIND_END:
+                self._loader.finish()
+                self._progress.baseline_is_whole = True
+                return
+            with self._damage_noted(f"baseline batch {batch.sequence}"):
+                self._loader.load(batch)
+
+    def _begin(self, start_ns: int) -> None:
+        if start_ns:
+            self._start_ns = start_ns
+            paths = {os.fsencode(root.label): os.fsencode(root.path) for root in self._facts().roots}
+            self._resolver = Resolver(self._tree, start_ns, self._output.content, paths)
+            if self._is_resumed:
+                restore(self._resolver, self._former.resolver, self._output.processes())
+
+    def _take_ring(self) -> None:
+        for batch in self._journal.batches("r", self._read):
+            self._read = batch.sequence
+            if batch.kind == _KIND_RECORDS:
+                self._window.add(batch.sequence, batch.t_ns, self._observations(batch), len(batch.payload))
+                self._resolve(self._window.release())
+            elif batch.kind == _KIND_END:
+                self._progress.has_end = True
+        self._resolve(self._window.release_all_due())
+
+    def _observations(self, batch: Batch) -> Sequence[Observation]:
+        observations: Sequence[Observation] = ()
+        with self._damage_noted(f"batch {batch.sequence}"):
+            observations = decode(batch.payload)
+        if self._is_resumed and batch.sequence <= self._former.read:
+            return [one for one in observations if one.t_ns > self._former.released_to_ns]
+        return observations
+
+    def _resolve(self, released: Iterable[Settled]) -> None:
+        settled = iter(released)
+        while some := list(itertools.islice(settled, SETTLED_AT_ONCE)):
+            self._feed(some)
+            if self._output.count - max(self._checkpoint_at, 0) >= self._interval():
+                self._checkpoint()
+                self._is_due = True
+        if self._is_due:
+            self._commit()
+
+    def _feed(self, settled: Sequence[Settled]) -> None:
+        assert self._resolver is not None, "batches are read once the resolver exists"
+        feed, events = self._resolver.feed, list[Event]()
+        if self._checkpoint_at < 0:
+            settled = self._feed_baseline(settled)
+        for observation, late, is_exact in settled:
+            events += feed(observation, late, is_exact)
+        self._store(events)
+
+    def _feed_baseline(self, settled: Sequence[Settled]) -> Sequence[Settled]:
+        """Fold what happened before the start; return what is left, with a checkpoint of the baseline before it."""
+        assert self._resolver is not None, "batches are read once the resolver exists"
+        for at, (observation, late, is_exact) in enumerate(settled):
+            if observation.t_ns >= self._start_ns:
+                self._checkpoint_baseline()
+                return settled[at:]
+            self._resolver.feed(observation, late, is_exact)
+        return ()
+
+    def _store(self, events: Sequence[Event]) -> None:
+        self._totals.add(events)
+        self._output.append(events)
+
+    def _interval(self) -> int:
+        """Return how many events a checkpoint should spare readers: the more, the more costly it is."""
+        return max(EVENTS_PER_CHECKPOINT, 2 * len(self._tree.nodes))
+
+    def _checkpoint(self) -> None:
+        self._output.checkpoint(self._tree)
+        self._checkpoint_at = self._output.count
+
+    def _checkpoint_baseline(self) -> None:
+        if self._checkpoint_at < 0:
+            assert self._output.count == 0, "the baseline comes before the first event"
+            self._checkpoint()
+
+    def _commit(self) -> None:
+        """Put a checkpoint and all before it into the store, and how far that is."""
+        assert self._resolver is not None, "commits begin with the ring"
+        progress, self._totals.counters = self._progress, dict(self._resolver.counters)
+        if self._checkpoint_at != self._output.count:
+            self._checkpoint()
+        progress.covered, progress.read = self._window.covered, self._read
+        progress.released_to_ns, progress.number = self._window.released_to_ns, self._output.count
+        progress.totals, progress.resolver = self._totals.to_json(), state_of(self._resolver)
+        self._output.commit(self._resolver.processes.values())
+        self._is_due = False
+
+    @contextlib.contextmanager
+    def _damage_noted(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except DamagedTraceError as error:
+            self.damage.append(f"{what} of the journal cannot be read: {error}")

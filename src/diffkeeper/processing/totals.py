@@ -1,0 +1,107 @@
+"""What processing counts, for `info`, for the line after a recording and for finding named points."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+from diffkeeper.model.event import FILE_KINDS, Event, Kind, Mark
+
+CHANGE_KINDS = FILE_KINDS - {Kind.CLOSE, Kind.GAP, Kind.RESYNC}
+_WRITING = (Kind.WRITE, Kind.COPY)
+_MARK_NAMES = {
+    Mark.OUTSIDER: "outsiders",
+    Mark.AMBIGUOUS: "ambiguous",
+    Mark.INEXACT: "inexact",
+    Mark.UNKNOWN_DATA: "unknown",
+    Mark.UNRESOLVED: "unresolved",
+    Mark.LATE: "late",
+}
+
+_kind = attrgetter("kind")
+_marks = attrgetter("marks")
+
+
+@dataclass(slots=True)
+class Totals:
+    """Count events by kind and mark, changed nodes, writing processes and bytes."""
+
+    kinds: Counter[int] = field(default_factory=Counter)
+    marks: Counter[int] = field(default_factory=Counter)
+    bytes_written: int = 0
+    nodes: set[int] = field(default_factory=set)
+    processes: set[int] = field(default_factory=set)
+    exits: dict[int, int] = field(default_factory=dict)  # pid to the number of its last EXIT
+    counters: dict[str, int] = field(default_factory=dict)  # the resolver's own
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Count events."""
+        self.kinds.update(map(_kind, events))
+        self.marks.update(filter(None, map(_marks, events)))
+        for event in events:
+            kind = event.kind
+            if kind in CHANGE_KINDS:
+                self.nodes.add(event.node)
+                self.processes.add(event.process)
+                if kind in _WRITING:
+                    self.bytes_written += event.length
+            elif kind == Kind.EXIT:
+                self.exits[event.pid] = event.number
+
+    @property
+    def events(self) -> int:
+        """Return how many events there are."""
+        return sum(self.kinds.values())
+
+    @property
+    def changes(self) -> int:
+        """Return how many events changed a file."""
+        return sum(count for kind, count in self.kinds.items() if kind in CHANGE_KINDS)
+
+    def summary(self) -> dict[str, int]:
+        """Return the counters that session.json holds and `info` shows."""
+        marked = {
+            name: sum(count for marks, count in self.marks.items() if marks & mark)
+            for mark, name in _MARK_NAMES.items()
+        }
+        return {
+            **self.counters,
+            "events": self.events,
+            "changes": self.changes,
+            "files": len(self.nodes - {0}),
+            "processes": len(self.processes),
+            "bytes": self.bytes_written,
+            **marked,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a value that ``from_json`` reads."""
+        return {
+            "kinds": dict(self.kinds),
+            "marks": dict(self.marks),
+            "bytes": self.bytes_written,
+            "nodes": sorted(self.nodes),
+            "processes": sorted(self.processes),
+            "exits": self.exits,
+            "counters": self.counters,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Totals:
+        """Read what ``to_json`` returned."""
+        return cls(
+            Counter(_numbers(document["kinds"])),
+            Counter(_numbers(document["marks"])),
+            int(document["bytes"]),
+            set(document["nodes"]),
+            set(document["processes"]),
+            _numbers(document["exits"]),
+            {str(name): int(count) for name, count in document["counters"].items()},
+        )
+
+
+def _numbers(document: Mapping[str, Any]) -> dict[int, int]:
+    return {int(key): int(value) for key, value in document.items()}

@@ -1,0 +1,76 @@
+"""The program ``python -m diffkeeper.worker TRACE``: process a journal while it grows, at the lowest priority.
+
+Its protocol is drawn in ``processing/background.py``. ``advance`` lines that have piled up count as one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from diffkeeper.errors import DiffkeeperError
+from diffkeeper.processing.processor import Processor
+from diffkeeper.store.format import STORE_NAME
+
+
+def main(arguments: list[str]) -> int:
+    """Serve lines from standard input until ``finish`` or its end; return the exit status."""
+    (trace_dir,) = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command; the recorder ends the worker
+    _yield_to_everyone()
+    try:
+        return _serve(Path(trace_dir))
+    except DiffkeeperError as error:
+        _say(f"failed {error}")
+    except Exception as error:  # a defect of ours must not end in silence: the recorder shows this line
+        _say(f"failed {type(error).__name__}: {error}")
+    return 1
+
+
+def _serve(trace_dir: Path) -> int:
+    with Processor(trace_dir, trace_dir / STORE_NAME) as processor:
+        for word in _words():
+            if word == b"finish":
+                _stop_yielding()
+                _say("done " + json.dumps(processor.finish().summary()))
+                return 0
+            processor.advance()
+            recyclable = processor.recyclable()
+            if recyclable:
+                _say("recyclable " + " ".join(map(str, recyclable)))
+    return 0
+
+
+def _words() -> Iterator[bytes]:
+    """Yield one ``advance`` for however many have piled up, and ``finish``; end with the input."""
+    unread = b""
+    while data := os.read(0, 65_536):
+        *lines, unread = (unread + data).split(b"\n")
+        if lines:
+            yield b"finish" if b"finish" in lines else b"advance"
+
+
+def _yield_to_everyone() -> None:
+    os.nice(19)
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def _stop_yielding() -> None:
+    """Run at nice 19 only: after the command someone waits for the result."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line.replace("\n", " ") + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
