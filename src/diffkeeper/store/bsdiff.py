@@ -1,7 +1,8 @@
 """Binary patches in the manner of bsdiff: bsdiff4 finds them, in a process that can be killed; they are applied here.
 
     patch, little endian:
-    u32 number of steps n | u32 length of differences d | n x (i64 add, i64 copy, i64 seek) | d bytes differences | extra
+    u32 number of steps n | u32 length of differences d | n x (i64 add, i64 copy, i64 seek)
+    | d bytes of differences | extra bytes
     Each step takes `add` bytes of the base plus as many differences (modulo 256), then `copy` extra bytes, then moves
     `seek` bytes within the base.
 

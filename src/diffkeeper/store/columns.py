@@ -1,11 +1,11 @@
 """Columns of integers and of byte strings in one compressed frame: how events and trees are laid out on disk.
 
     frame (inside one zstd frame), little endian:
-    u16 number of columns, then per column: u8 id | u8 layout | u32 count | u32 bytes, then the bytes of all, in that order
+    u16 number of columns, then per column: u8 id | u8 layout | u32 count | u32 bytes, then the bytes of all in order
     layouts: 0 constant (one i128)  1 u8  2 i16  3 i32  4 i64  5 i128  6 bytes as they are
              +128: each number is the difference from the one before, the first from 0
 
-A reader passes over ids that it does not know and takes a missing column for zeros: columns can be added, and not reused.
+A reader passes over ids that it does not know and takes a missing column for zeros: columns can be added, never reused.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ColumnWriter:
         self._bodies: list[bytes] = []
 
     def numbers(self, column: int, values: Sequence[int], differences: bool = False) -> None:
-        """Add a column of numbers, of as few bytes as hold them all; with ``differences`` for those that grow slowly."""
+        """Add a column of numbers, of as few bytes as hold them all; ``differences`` suits those that grow slowly."""
         if not values:
             return
         flag = 0

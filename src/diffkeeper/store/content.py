@@ -1,7 +1,7 @@
 """Content by hash: blobs cut into chunks, each chunk stored once, small where another version of it is known.
 
-A blob is an append-only stream of the bytes that one node received; events refer to it by number and position. Chunks are
-at most CHUNK_BYTES and shorter where a blob ended or had to be written early; the table of a blob says how long each is.
+A blob is an append-only stream of the bytes that one node received; events refer to it by number and position. Chunks
+are at most CHUNK_BYTES, and shorter where a blob ended or had to be written early: the table of a blob has the lengths.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class ContentWriter:
         return blob.number
 
     def flush(self) -> None:
-        """Hand all that was appended to the store, so that events may refer to it; the store's own flush comes after."""
+        """Hand all that was appended to the store, so that events may refer to it; the store's own flush comes next."""
         for blob in self._open.values():
             self._cut(blob)
             self._put_table(blob)
@@ -269,7 +269,7 @@ class ContentReader:
         self._table_entries = 0
 
     def read(self, blob: int, start: int, length: int) -> bytes:
-        """Return ``length`` bytes of ``blob`` from ``start`` on; raise DamagedTraceError where they are not all there."""
+        """Return ``length`` bytes of ``blob`` from ``start`` on; raise DamagedTraceError where not all are there."""
         return b"".join(self.stream(blob, start, length))
 
     def stream(self, blob: int, start: int, length: int) -> Iterator[bytes]:

@@ -203,7 +203,7 @@ class EventBlock:
             pairs = zip(self.column("pid"), self._reader.numbers(Column.TID, self.count), strict=True)
             return [pid + beyond for pid, beyond in pairs]
         values = self._reader.numbers(_COLUMNS[name], self.count)
-        if name in _STRINGS and not (0 <= min(values) and max(values) < len(self.strings)):
+        if name in _STRINGS and (min(values) < 0 or max(values) >= len(self.strings)):
             raise DamagedTraceError("A block of events refers to strings that it does not have.")
         return values
 
@@ -220,7 +220,7 @@ class EventBlock:
 
 
 def _fields_of(block: EventBlock, reader: ColumnReader) -> list[Sequence[Any]]:
-    """Return one list for each field of Event, in the order of the fields, with an entry for each event of the block."""
+    """Return a list for each field of Event, in the order of the fields, with an entry for each event."""
     strings, present = block.strings, reader.numbers(Column.PRESENT, block.count)
     columns: dict[str, Sequence[Any]] = {name: block.column(name) for name in ("t_ns", "tid", *_PLAIN)}
     columns |= {name: [strings[place] for place in block.column(name)] for name in _STRINGS}
@@ -246,7 +246,13 @@ def _sparse(reader: ColumnReader, present: Sequence[int], bit: int, column: int)
 
 def _read_metas(reader: ColumnReader, present: Sequence[int]) -> list[Meta | None]:
     columns = [_sparse(reader, present, Present.META, column) for column in _META.values()]
-    return [None if row[0] is None else Meta(*row) for row in zip(*columns, strict=True)]  # type: ignore[arg-type]
+    return [None if row[0] is None else _meta(row) for row in zip(*columns, strict=True)]
+
+
+def _meta(row: tuple[Any, ...]) -> Meta:
+    if not 0 <= row[0] < 1 << 32:
+        raise DamagedTraceError("An event has an invalid mode.")
+    return Meta(*row)
 
 
 def _read_data(reader: ColumnReader, offsets: Sequence[int], lengths: Sequence[int]) -> list[tuple[Data, ...]]:

@@ -6,7 +6,7 @@ Readers that filter look at columns and build an Event only for what they print:
 from __future__ import annotations
 
 import struct
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -173,7 +173,7 @@ class EventReader:
     def blocks(
         self, first: int = 1, last: int | None = None, wanted: Callable[[BlockFacts], bool] | None = None
     ) -> Iterator[EventBlock]:
-        """Yield the blocks that hold events from ``first`` to ``last`` and that are ``wanted`` by what the index says."""
+        """Yield the blocks that hold events from ``first`` to ``last`` and are ``wanted`` by what the index says."""
         end = self.count if last is None else last
         place = max(0, bisect_right(self.index, first, key=lambda facts: facts.first) - 1)
         while place < len(self.index) and self.index[place].first <= end:

@@ -4,10 +4,10 @@
     u32 magic "DKB1" | u16 kind | u16 zero | u64 trace id | u64 sequence | u64 t_ns | u32 length | u32 crc | payload
     crc: CRC-32 of the header with crc 0, then of the payload.
 
-Stream r holds what the engine drained; its segments come from a pool, are written by native code through descriptors that
-it is given, and are written again from their beginning once they are processed. Stream b holds the baseline. In each
+Stream r holds what the engine drained; its segments come from a pool, are written by native code through descriptors
+that it is given, and are written again from their beginning once they are processed. Stream b holds the baseline. In each
 stream sequences count 1, 2, 3 …; within a segment they follow each other, and whatever does not follow is left over from
-a former use. That is also how the order of the segments is found: by the sequence of their first batch.
+a former use. The order of the segments is that of the sequences of their first batches.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from pathlib import Path
 
 from diffkeeper.store.format import JOURNAL_NAME
@@ -271,8 +272,8 @@ class JournalReader:
         The last segment is never among them: it may still be written to.
         """
         segments = self._in_order(stream, [])
-        followed = zip(segments, segments[1:], strict=False)
-        return [int(segment.name[1:7]) for segment, after in followed if after.first <= sequence + 1]
+        followed = pairwise(segments)
+        return [int(segment.name[1:-4]) for segment, after in followed if after.first <= sequence + 1]
 
     def _in_order(self, stream: str, damage: list[str]) -> list[_Segment]:
         """Return the segments in use, by the sequence of their first batch."""

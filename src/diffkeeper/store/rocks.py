@@ -1,6 +1,6 @@
 """RocksDB as an ordered map of bytes to bytes; the only file that knows rocksdict.
 
-Always raw mode: in rocksdict's default mode reading a value unpickles it, and a trace from a stranger must not run code.
+Always raw mode: rocksdict's default mode unpickles what it reads, and a trace from a stranger must not run code.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import rocksdict
@@ -107,11 +107,11 @@ class RocksStore:
         with _failures_as(DamagedTraceError, f"cannot read {_name(key)}"):
             return key in self._database
 
-    def multi_get(self, keys: list[bytes]) -> list[bytes | None]:
+    def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the values of ``keys``, None for each that has none."""
         with _failures_as(DamagedTraceError, "cannot read from the store"):
-            values: list[bytes | None] = self._database.get(keys)
-        return values
+            values = self._database.get(list(keys))
+        return list(values or [])
 
     def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         """Put all ``items``, or after a kill none of them."""
@@ -166,7 +166,7 @@ class RocksStore:
             self.damage.append(words)
 
     def _seek_past_damage(self, cursor: rocksdict.RdictIter, prefix: bytes, reached: bytes) -> bool:
-        """Move ``cursor`` to the first readable key after ``reached``: gallop over the damage, then close in on its end.
+        """Move ``cursor`` to the first readable key after ``reached``: gallop over the damage, then find its end.
 
         A damaged block ends a RocksDB cursor for good and does not say where the next block begins.
         """
@@ -205,7 +205,7 @@ def remove_logs(path: str | os.PathLike[str]) -> None:
 def _link_files(store: Path, links: Path) -> None:
     """Fill ``links`` with links to the tables of ``store`` and copies of what RocksDB opens for writing.
 
-    Symbolic links: a hard link would change the inode of the trace (ctime, link count), and other users may not make one.
+    Symbolic links: a hard link would change the trace's inode (ctime, link count), and other users may not make one.
     """
     for entry in os.scandir(store):
         if not entry.is_file(follow_symlinks=False):

@@ -1,4 +1,4 @@
-"""Zstandard from the standard library where Python has it (3.14), from its backport before, with bounded decompression."""
+"""Zstandard: the standard library's (Python 3.14) or its backport, with decompression that is bounded."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def compress(data: bytes, level: int = LEVEL) -> bytes:
 def compress_after(data: bytes, prefix: bytes) -> bytes:
     """Return ``data`` as one frame that refers to ``prefix`` (the previous version of the same bytes)."""
     span = len(prefix) + len(data)
-    options = {
+    options: dict[int, int] = {
         CompressionParameter.compression_level: LEVEL,
         CompressionParameter.window_log: max(10, span.bit_length()),
         CompressionParameter.enable_long_distance_matching: int(span >= LONG_DISTANCE_FROM),
@@ -51,8 +51,8 @@ def compress_after(data: bytes, prefix: bytes) -> bytes:
 
 
 def decompress(frame: bytes, limit: int, prefix: bytes = b"") -> bytes:
-    """Return what ``frame`` holds; raise DamagedTraceError where that is not one whole frame of at most ``limit`` bytes."""
-    options = {DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
+    """Return what ``frame`` holds; raise DamagedTraceError unless it is one whole frame of at most ``limit`` bytes."""
+    options: dict[int, int] = {DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
     dictionary = ZstdDict(prefix, is_raw=True).as_prefix if prefix else None
     decompressor = ZstdDecompressor(zstd_dict=dictionary, options=options)
     try:
