@@ -56,7 +56,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 262144);
+	__uint(max_entries, 65536);
 	__type(key, struct verdict_key);
 	__type(value, struct verdict);
 } verdicts SEC(".maps");
@@ -980,7 +980,8 @@ static __always_inline int note_touched(struct inode *inode)
 	unsigned long ino = 0;
 	u32 count;
 
-	if (!state || state->call <= CALL_LAST_COPY)
+	/* Only inodes on a root's file system: below overlayfs its upper inodes are touched as well. */
+	if (!state || state->call <= CALL_LAST_COPY || !is_root_device(device_of(inode)))
 		return 0;
 	count = state->touched_count;
 	state->touched_ns = bpf_ktime_get_ns();
