@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from diffkeeper.engines.protocol import Engine, Progress
-from diffkeeper.store.format import SessionFacts
+from diffkeeper.store.format import STORE_NAME, SessionFacts
 from diffkeeper.store.journal import SegmentPool, remove_journal
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ class RingJournal:
     def process(self, facts: SessionFacts) -> None:
         """Process what the journal holds into the store, and add what was counted to the facts."""
         if self._worker is not None:
-            self._worker.finish()
+            facts.counters.update(self._worker.finish())
         else:
             from diffkeeper.processing.processor import Processor  # RocksDB, which nothing needs before
 
-            with Processor.of_trace(self._trace_dir) as processor:
+            with Processor(self._trace_dir, self._trace_dir / STORE_NAME) as processor:
                 facts.counters.update(processor.finish().summary())
 
     def remove(self) -> None:

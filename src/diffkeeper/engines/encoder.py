@@ -6,7 +6,7 @@ The layout is that of ``native/events.h``; every part that follows a fixed struc
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Any
 
@@ -115,46 +115,40 @@ def _base(base: Base) -> bytes:
     return _BASE.pack(base.ino, base.dev, base.generation)
 
 
-def _split(payload: Pieces) -> tuple[bytes, Pieces]:
-    """Return what the record itself carries, which starts at its offset, and the rest in pieces."""
-    cut = [
-        (start + at, data[at : at + _PIECE_MAX]) for start, data in payload for at in range(0, len(data), _PIECE_MAX)
-    ]
-    if cut and cut[0][0] == 0:
-        return cut[0][1], tuple(cut[1:])
-    return b"", tuple(cut)
+def _inside(payload: Pieces) -> bytes:
+    """Return what the record itself carries: a payload that is in one part, from the offset on."""
+    is_whole = len(payload) == 1 and payload[0][0] == 0 and len(payload[0][1]) <= _PIECE_MAX
+    return payload[0][1] if is_whole else b""
 
 
-def _pieces(observation: Observation, pieces: Pieces) -> bytes:
-    records = []
-    for index, (start, data) in enumerate(pieces):
-        body = _padded(data)
-        flags = _FLAG_MORE if index + 1 < len(pieces) else 0
-        head = _PIECE.pack(_PIECE.size + len(body), Type.PIECE, 0, flags, observation.sequence, start, len(data), 0)
-        records.append(head + body)
-    return b"".join(records)
+def _with_pieces(type_: Type, observation: Observation, body: bytes, payload: Pieces, op: int = 0) -> bytes:
+    """Return a record and, before it, the pieces of the payload that it does not carry itself."""
+    pieces = () if _inside(payload) else payload
+    record = _record(type_, observation, body + _padded(_inside(payload)), op, _FLAG_MORE if pieces else 0)
+    return b"".join(_pieces(observation, pieces)) + record
+
+
+def _pieces(observation: Observation, payload: Pieces) -> Iterator[bytes]:
+    for start, data in payload:
+        for at in range(0, len(data), _PIECE_MAX):
+            part = data[at : at + _PIECE_MAX]
+            size = _PIECE.size + len(_padded(part))
+            yield _PIECE.pack(size, Type.PIECE, 0, 0, observation.sequence, start + at, len(part), 0) + _padded(part)
 
 
 def _data(observation: DataWritten) -> bytes:
     if observation.op in (DataOp.COPY_RANGE, DataOp.CLONE):
         return _copy(observation)
-    first, rest = _split(observation.payload)
-    body = _inode(observation.inode) + struct.pack("<QQII", observation.offset, observation.length, len(first), 0)
-    head = _record(Type.DATA, observation, body + _padded(first), observation.op, _FLAG_MORE if rest else 0)
-    return head + _pieces(observation, rest)
+    numbers = struct.pack("<QQII", observation.offset, observation.length, len(_inside(observation.payload)), 0)
+    body = _inode(observation.inode) + numbers
+    return _with_pieces(Type.DATA, observation, body, observation.payload, observation.op)
 
 
 def _copy(observation: DataWritten) -> bytes:
+    assert not observation.payload, "the bytes of a copy follow as LateData"
     source = _NO_INODE if observation.source is None else _inode(observation.source)
     numbers = struct.pack("<QQQ", observation.offset, observation.length, observation.source_offset)
-    body = _inode(observation.inode) + source + numbers
-    head = _record(Type.COPY, observation, body, observation.op, _FLAG_MORE if observation.payload else 0)
-    return head + _pieces(observation, _all_pieces(observation.payload))
-
-
-def _all_pieces(payload: Pieces) -> Pieces:
-    first, rest = _split(payload)
-    return ((0, first), *rest) if first else rest
+    return _record(Type.COPY, observation, _inode(observation.inode) + source + numbers, observation.op)
 
 
 def _size(observation: SizeChanged) -> bytes:
@@ -204,10 +198,8 @@ def _closed(observation: Closed) -> bytes:
 
 
 def _output(observation: OutputWritten) -> bytes:
-    first, rest = _split(observation.payload)
-    body = struct.pack("<QII", observation.length, observation.stream, len(first)) + _padded(first)
-    head = _record(Type.OUTPUT, observation, body, 0, _FLAG_MORE if rest else 0)
-    return head + _pieces(observation, rest)
+    body = struct.pack("<QII", observation.length, observation.stream, len(_inside(observation.payload)))
+    return _with_pieces(Type.OUTPUT, observation, body, observation.payload)
 
 
 def _process(observation: ProcessSeen) -> bytes:
@@ -228,6 +220,8 @@ def _exit(observation: ProcessExited) -> bytes:
 
 
 def _late(observation: LateData) -> bytes:
+    assert observation.sequence == observation.of, "on the wire a late read has the number of what it belongs to"
+    assert observation.failed == (observation.result < 0), "a failed read has its errno as result"
     numbers = struct.pack(
         "<QQQII", observation.offset, observation.read_from_ns, observation.read_to_ns, len(observation.data), 0
     )
@@ -236,6 +230,7 @@ def _late(observation: LateData) -> bytes:
 
 
 def _entry(observation: EntryRead) -> bytes:
+    assert observation.sequence == observation.of, "on the wire an entry has the number of what it belongs to"
     numbers = struct.pack(
         "<QQII",
         observation.read_from_ns,
