@@ -15,7 +15,6 @@ from pathlib import Path
 
 from diffkeeper.errors import DiffkeeperError
 from diffkeeper.processing.processor import Processor
-from diffkeeper.store.format import STORE_NAME
 
 
 def main(arguments: list[str]) -> int:
@@ -33,7 +32,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _serve(trace_dir: Path) -> int:
-    with Processor(trace_dir, trace_dir / STORE_NAME) as processor:
+    with Processor.of_trace(trace_dir) as processor:
         for word in _words():
             if word == b"finish":
                 _stop_yielding()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from diffkeeper.store.format import STORE_NAME
-
 
 def process(trace: str | os.PathLike[str]) -> dict[str, int]:
     """Process the journal of a trace into its own store; return what was counted, for the session's counters."""
     from diffkeeper.processing.processor import Processor  # loads RocksDB, which a short command need not wait for
 
-    with Processor(Path(trace), Path(trace, STORE_NAME)) as processor:
+    with Processor.of_trace(Path(trace)) as processor:
         return processor.finish().summary()

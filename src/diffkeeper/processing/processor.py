@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from diffkeeper.engines.decoder import decode
+from diffkeeper.engines.decoder import Decoder
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Event
 from diffkeeper.model.late import Settled
@@ -26,12 +26,13 @@ from diffkeeper.processing.output import Output
 from diffkeeper.processing.resolver_state import restore, state_of
 from diffkeeper.processing.totals import Totals
 from diffkeeper.processing.window import Window
-from diffkeeper.store.format import SessionFacts, read_session
+from diffkeeper.store.format import STORE_NAME, SessionFacts, read_session
 from diffkeeper.store.journal import Batch, JournalReader
 
 EVENTS_PER_CHECKPOINT = 20_000
 SETTLED_AT_ONCE = 4_096
 NEVER_NS = 1 << 62  # a command that never started: everything is baseline
+MOST_BATCHES_OF_A_RECORD = 64  # parts that have waited for longer belong to a record that was lost
 _KIND_RECORDS = 1
 _KIND_END = 4
 
@@ -57,6 +58,8 @@ class Processor:
         self._read = self._window.covered = self._former.covered
         self._checkpoint_at = self._former.number if self._is_resumed else -1
         self._is_due = False
+        self._decoder = Decoder()
+        self._whole_to = self._read
 
     def __enter__(self) -> Processor:
         """Return self."""
@@ -71,6 +74,11 @@ class Processor:
     def close(self) -> None:
         """Close the store; what was not committed is lost, and processed again by the next one."""
         self._output.close()
+
+    @classmethod
+    def of_trace(cls, trace_dir: Path) -> Processor:
+        """Process a trace into its own store, as the recorder's side does."""
+        return cls(trace_dir, trace_dir / STORE_NAME)
 
     @property
     def _is_resumed(self) -> bool:
@@ -145,10 +153,16 @@ class Processor:
     def _observations(self, batch: Batch) -> Sequence[Observation]:
         observations: Sequence[Observation] = ()
         with self._damage_noted(f"batch {batch.sequence}"):
-            observations = decode(batch.payload)
+            observations = self._decoder.decode(batch.payload)
+        self._note_pieces(batch.sequence)
         if self._is_resumed and batch.sequence <= self._former.read:
             return [one for one in observations if one.t_ns > self._former.released_to_ns]
         return observations
+
+    def _note_pieces(self, sequence: int) -> None:
+        """Remember from which batch on the decoder holds parts of a record that is still to come."""
+        if not self._decoder._pieces or sequence - self._whole_to > MOST_BATCHES_OF_A_RECORD:
+            self._whole_to = sequence
 
     def _resolve(self, released: Iterable[Settled]) -> None:
         settled = iter(released)
@@ -202,7 +216,7 @@ class Processor:
         progress, self._totals.counters = self._progress, dict(self._resolver.counters)
         if self._checkpoint_at != self._output.count:
             self._checkpoint()
-        progress.covered, progress.read = self._window.covered, self._read
+        progress.covered, progress.read = min(self._window.covered, self._whole_to), self._read
         progress.released_to_ns, progress.number = self._window.released_to_ns, self._output.count
         progress.totals, progress.resolver = self._totals.to_json(), state_of(self._resolver)
         self._output.commit(self._resolver.processes.values())

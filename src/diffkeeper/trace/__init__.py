@@ -1,0 +1,223 @@
+"""Open a trace and ask it: timeline, tree at an instant, differences, history, export. Nothing of it is changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from diffkeeper.errors import DamagedTraceError, StillRecordingError
+from diffkeeper.export import export_tree
+from diffkeeper.model.answers import Change, TraceInfo
+from diffkeeper.model.event import Event, Kind
+from diffkeeper.model.exported import ExportReport
+from diffkeeper.model.process import Process
+from diffkeeper.model.timeline import EventFilter, PathFilter, Position, parse_position
+from diffkeeper.model.tree import Tree
+from diffkeeper.processing.progress import Progress, read_progress
+from diffkeeper.store.checkpoint import Checkpoints
+from diffkeeper.store.content import ContentReader
+from diffkeeper.store.eventlog import EventReader
+from diffkeeper.store.format import JOURNAL_NAME, STORE_NAME, SessionFacts, read_session, trace_state
+from diffkeeper.store.rocks import RocksStore
+from diffkeeper.trace import events
+from diffkeeper.trace.cache import processed_in_cache
+from diffkeeper.trace.diff import changes
+from diffkeeper.trace.events import TraceExtent
+from diffkeeper.trace.info import info_of
+from diffkeeper.trace.view import TreeView
+
+__all__ = ["Trace", "TreeView"]
+
+PositionLike = str | int | Position
+"""What names a position: its text, an event number (0 for the baseline), or a parsed Position."""
+
+
+class Trace:
+    """Read a trace; open it with ``Trace.open`` and use it as a context manager.
+
+    A trace that was not processed, as its recorder was killed, is processed once into a cache outside of it. ``facts``
+    is what the recorder noted, ``extent`` resolves positions.
+    """
+
+    def __init__(self, path: Path, state: str, facts: SessionFacts, rocks: RocksStore) -> None:
+        """Take an opened store; ``open`` is the way in."""
+        self.path = path
+        self.facts = facts
+        self._state = state
+        self._rocks = rocks
+        self._damage: list[str] = []
+        self._progress = self._read_progress()
+        self._events = EventReader(rocks)
+        self._checkpoints = Checkpoints(rocks)
+        self._content = ContentReader(rocks)
+        self.extent = TraceExtent(self._events, self._end_ns(), facts.start_realtime_ns, self._exit_number())
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Trace:
+        """Open the trace in a directory.
+
+        Raises NoSuchTraceError, StillRecordingError, FormatTooNewError, or DamagedTraceError if nothing can be read.
+        """
+        place = Path(path)
+        state = trace_state(place)
+        if state == "recording":
+            raise StillRecordingError(f"{place} is still being recorded: read it when the command has ended")
+        facts, store = read_session(place), place / STORE_NAME
+        if state == "broken" or not facts.processed or (not store.is_dir() and (place / JOURNAL_NAME).is_dir()):
+            store = processed_in_cache(place, facts)
+        elif not store.is_dir():
+            raise DamagedTraceError(f"the store of {place} is missing: nothing of the trace can be read")
+        return cls(place, state, facts, RocksStore.open_readonly(store))
+
+    def __enter__(self) -> Trace:
+        """Return self."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the trace; what was read of it stays valid, except tree views."""
+        self._rocks.close()
+
+    @property
+    def damage(self) -> list[str]:
+        """Return in words what could not be read, as far as it was met by now."""
+        found = [*self._damage, *self._rocks.damage, *self._events.damage, *self._checkpoints.damage]
+        return list(dict.fromkeys(found))
+
+    def info(self) -> TraceInfo:
+        """Return what is known of the trace as a whole: the command, counts, sizes, and whether it is complete."""
+        return info_of(self.path, self._state, self.facts, self._progress, self.damage)
+
+    def timeline(
+        self,
+        paths: str | Iterable[str] = (),
+        ops: str | Iterable[str | Kind] = (),
+        pids: int | Iterable[int] = (),
+        since: PositionLike | None = None,
+        until: PositionLike | None = None,
+        last: int | None = None,
+        output: bool = False,
+    ) -> Iterator[Event]:
+        """Yield events in order.
+
+        ``paths`` are globs, ``ops`` kinds by name (``write``, ``all``), ``since`` and ``until`` positions, both
+        included. Without ``ops``, processes, closes and, unless ``output``, the command's own output are left out.
+        ``last`` yields only the last so many. Raises UsageError (PositionError) for what cannot be understood.
+        """
+        wanted = EventFilter.of(
+            self.extent,
+            paths=self._path_filter(paths),
+            ops=(ops,) if isinstance(ops, str) else ops,
+            pids=(pids,) if isinstance(pids, int) else pids,
+            since=None if since is None else _position(since),
+            until=None if until is None else _position(until),
+            output=output,
+        )
+        return self.events(wanted, last)
+
+    def events(self, wanted: EventFilter, last: int | None = None) -> Iterator[Event]:
+        """Yield the events that a filter admits, in order, or the last so many of them."""
+        if last is None:
+            return events.matching(self._events, wanted)
+        return events.last_matching(self._events, wanted, last)
+
+    def event(self, number: int) -> Event:
+        """Return the event of that number; raises DamagedTraceError where it is not there or cannot be read."""
+        return self._events.event(number)
+
+    def data(self, event: Event) -> bytes:
+        """Return the bytes that an event wrote or put out, as far as the trace holds them."""
+        return b"".join(self._content.read(piece.blob, piece.start, piece.length) for piece in event.data if piece.blob)
+
+    def process(self, key: int) -> Process:
+        """Return the process of an event by ``event.process``; one of which nothing is known has pid 0."""
+        return self._events.process(key) or Process(key, 0)
+
+    def processes(self) -> Iterator[Process]:
+        """Yield all processes."""
+        return self._events.processes()
+
+    def cut(self, position: PositionLike) -> int:
+        """Return the number of the last event that a position covers, 0 for the baseline."""
+        return _position(position).resolve(self.extent).number
+
+    def at(self, position: PositionLike) -> TreeView:
+        """Return the tree as it stood just after all that a position covers (``"2m14s"``, ``"@1281^"``, ``"end"``)."""
+        number = self.cut(position)
+        return TreeView(self._tree(number), self._content, number)
+
+    def diff(self, a: PositionLike, b: PositionLike) -> list[Change]:
+        """Return what differs between two positions, ordered by path."""
+        return changes(self.at(a), self.at(b))
+
+    def history(self, path: str | bytes) -> list[Event]:
+        """Return the events of every file that bore a path, from before it was renamed to it until it lost it."""
+        wanted = os.fsencode(path).strip(b"/")
+        known = [tree.lookup(wanted) for tree in (self._tree(0), self._tree(self._events.count))]
+        return events.history(self._events, wanted, [node.number for node in known if node is not None])
+
+    def export(
+        self,
+        position: PositionLike,
+        out: str | os.PathLike[str],
+        paths: PathFilter | str | Iterable[str] = (),
+        force: bool = False,
+    ) -> ExportReport:
+        """Rebuild the tree at a position in a directory, a ``.tar`` file, or ``-`` for a tar on standard output.
+
+        Raises UsageError, before anything is written, if ``out`` is not empty and not ``force``.
+        """
+        wanted = paths if isinstance(paths, PathFilter) else self._path_filter(paths)
+        return export_tree(self.at(position), out, wanted, force=force)
+
+    def last_change(self) -> Event | None:
+        """Return the last change that the command's own processes made before it exited."""
+        return events.last_change(self._events, self.extent.exit_number or self._events.count)
+
+    def _path_filter(self, paths: str | Iterable[str]) -> PathFilter:
+        return PathFilter.of(paths, [root.path for root in self.facts.roots] if len(self.facts.roots) == 1 else ())
+
+    def _tree(self, number: int) -> Tree:
+        """Return the tree after an event: the nearest checkpoint, and what came after it."""
+        nearest, tree = self._checkpoints.load(number)
+        for event in self._events.events(nearest + 1, number) if nearest < number else ():
+            tree.apply(event)
+        return tree
+
+    def _read_progress(self) -> Progress:
+        try:
+            progress = read_progress(self._rocks)
+        except DamagedTraceError as error:
+            self._damage.append(str(error))
+            progress = None
+        if progress is None or not progress.is_finished:
+            self._damage.append("the record of what was counted is missing")
+            return progress or Progress()
+        if self._state == "sealed" and not progress.has_end:
+            self._damage.append("the journal did not reach the end of the recording")
+        self._damage += [words for words in progress.damage if words not in self._damage]
+        return progress
+
+    def _exit_number(self) -> int | None:
+        exits = self._progress.totals.get("exits", {})
+        number = exits.get(str(self.facts.command_pid))
+        return None if number is None else int(number)
+
+    def _end_ns(self) -> int:
+        """Return when the recording ended; events of processes that outlived the command may be later."""
+        ended = self.facts.end_monotonic_ns or self.facts.start_monotonic_ns
+        last_ns = self._events.index[-1].reach_ns if self._events.index else 0
+        return max(ended - self.facts.start_monotonic_ns, last_ns)
+
+
+def _position(position: PositionLike) -> Position:
+    if isinstance(position, int):
+        return parse_position(f"@{position}" if position else "start")
+    return parse_position(position) if isinstance(position, str) else position

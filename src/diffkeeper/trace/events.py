@@ -1,0 +1,203 @@
+"""Find events by their columns, and build values only for those that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from diffkeeper.errors import DamagedTraceError
+from diffkeeper.model.event import Event, Kind, Mark
+from diffkeeper.model.timeline import EventFilter
+from diffkeeper.processing.totals import CHANGE_KINDS
+from diffkeeper.store.eventblock import EventBlock
+from diffkeeper.store.eventlog import EventReader
+
+_ALWAYS = {Kind.GAP, Kind.RESYNC}  # what EventFilter shows whatever kinds were asked for
+
+
+class TraceExtent:
+    """Answer what resolving a position asks (model/positions.py's Extent)."""
+
+    def __init__(self, reader: EventReader, end_ns: int, start_realtime_ns: int, exit_number: int | None) -> None:
+        self._reader = reader
+        self._end_ns = end_ns
+        self._start_realtime_ns = start_realtime_ns
+        self._exit_number = exit_number
+
+    @property
+    def count(self) -> int:
+        """Return the number of the last event."""
+        return self._reader.count
+
+    @property
+    def end_ns(self) -> int:
+        """Return when the recording ended, ns since its start."""
+        return self._end_ns
+
+    @property
+    def start_realtime_ns(self) -> int:
+        """Return the wall clock at the start, ns since the epoch."""
+        return self._start_realtime_ns
+
+    @property
+    def exit_number(self) -> int | None:
+        """Return the event that is the exit of the command, None if that was not recorded."""
+        return self._exit_number
+
+    @property
+    def marks(self) -> Mapping[str, int]:
+        """Return the event number of each mark."""
+        return {}
+
+    def number_at(self, t_ns: int) -> int:
+        """Return the last event at or before an instant."""
+        return self._reader.number_at(t_ns)
+
+
+def matching(reader: EventReader, wanted: EventFilter) -> Iterator[Event]:
+    """Yield the events that a filter admits, in order."""
+    kinds = _mask(wanted)
+    for block in reader.blocks(wanted.first, wanted.last, lambda facts: bool(facts.kinds & kinds)):
+        yield from _built(reader, block, _rows(reader, block, wanted))
+
+
+def last_matching(reader: EventReader, wanted: EventFilter, count: int) -> Iterator[Event]:
+    """Yield the last ``count`` of the events that a filter admits, in order; reads from the end."""
+    found: list[tuple[EventBlock, Sequence[int]]] = []
+    for block in _blocks_backwards(reader, wanted):
+        if count <= 0:
+            break
+        rows = _rows(reader, block, wanted)[-count:]
+        count -= len(rows)
+        found.append((block, rows))
+    for block, rows in reversed(found):
+        yield from _built(reader, block, rows)
+
+
+def _built(reader: EventReader, block: EventBlock, rows: Sequence[int]) -> Iterator[Event]:
+    for row in rows:
+        try:
+            event = block.event(block.first + row)
+        except DamagedTraceError as error:
+            _note(reader, block, error)
+            return
+        yield event
+
+
+def _note(reader: EventReader, block: EventBlock, error: DamagedTraceError) -> None:
+    words = f"Events {block.first} to {block.last} cannot be read: {error}"
+    if words not in reader.damage:
+        reader.damage.append(words)
+
+
+def _blocks_backwards(reader: EventReader, wanted: EventFilter) -> Iterator[EventBlock]:
+    kinds = _mask(wanted)
+    for facts in reversed(reader.index):
+        if facts.first <= wanted.last and facts.last >= wanted.first and facts.kinds & kinds:
+            yield from reader.blocks(facts.first, facts.first)
+
+
+def _mask(wanted: EventFilter) -> int:
+    return sum(1 << kind for kind in wanted.kinds | _ALWAYS)
+
+
+def _rows(reader: EventReader, block: EventBlock, wanted: EventFilter) -> Sequence[int]:
+    """Return the places in a block of the events that a filter admits."""
+    try:
+        return _rows_of_kinds(block, wanted)
+    except DamagedTraceError as error:
+        _note(reader, block, error)
+        return ()
+
+
+def _rows_of_kinds(block: EventBlock, wanted: EventFilter) -> Sequence[int]:
+    kinds = frozenset(map(int, wanted.kinds | _ALWAYS))
+    rows: Sequence[int] = [row for row, kind in enumerate(block.column("kind")) if kind in kinds]
+    if wanted.pids or block.first < wanted.first or block.last > wanted.last:
+        rows = _admitted_rows(block, wanted, rows)
+    return rows if wanted.paths.is_everything else _rows_of_paths(block, wanted, rows)
+
+
+def _admitted_rows(block: EventBlock, wanted: EventFilter, rows: Sequence[int]) -> Sequence[int]:
+    kinds, pids, marks = block.column("kind"), block.column("pid"), block.column("marks")
+    return [row for row in rows if wanted.admits_row(block.first + row, kinds[row], pids[row], marks[row])]
+
+
+def _rows_of_paths(block: EventBlock, wanted: EventFilter, rows: Sequence[int]) -> Sequence[int]:
+    kinds, marks, strings = block.column("kind"), block.column("marks"), block.strings
+    paths, paths2 = block.column("path"), block.column("path2")
+    known: dict[tuple[int, int, int, int], bool] = {}
+    admitted = []
+    for row in rows:
+        key = (kinds[row], marks[row] & Mark.UNRESOLVED, paths[row], paths2[row])
+        answer = known.get(key)
+        if answer is None:
+            answer = known[key] = wanted.admits_paths(key[0], key[1], strings[key[2]], strings[key[3]])
+        if answer:
+            admitted.append(row)
+    return admitted
+
+
+def last_change(reader: EventReader, until: int) -> Event | None:
+    """Return the last change up to event ``until`` that the recorded command's own processes made."""
+    kinds = frozenset(map(int, CHANGE_KINDS))
+    for facts in reversed(reader.index):
+        for block in reader.blocks(facts.first, facts.first) if facts.first <= until else ():
+            marks = block.column("marks")
+            rows = [
+                row for row, kind in enumerate(block.column("kind")) if kind in kinds and block.first + row <= until
+            ]
+            own = next((row for row in reversed(rows) if not marks[row] & Mark.OUTSIDER), None)
+            if own is not None:
+                return block.event(block.first + own)
+    return None
+
+
+_LOSING = frozenset({Kind.RENAME, Kind.UNLINK, Kind.RMDIR, Kind.EXPORT, Kind.EXCHANGE})
+
+
+def history(reader: EventReader, path: bytes, known: Sequence[int]) -> list[Event]:
+    """Return all events of the nodes that bore a path, each up to when it lost that path, under whatever name.
+
+    ``known`` are nodes that bear the path at the start or at the end.
+    """
+    until = _bearers(reader, path)
+    for node in known:
+        until.setdefault(node, reader.count)
+    return [event for event in _events_of(reader, set(until)) if event.number <= _last_of(event, until)]
+
+
+def _last_of(event: Event, until: Mapping[int, int]) -> int:
+    return max(until.get(event.node, 0), until.get(event.replaced, 0))
+
+
+def _bearers(reader: EventReader, path: bytes) -> dict[int, int]:
+    """Return the nodes that events say bore a path, with the last event at which they did."""
+    until: dict[int, int] = {}
+    for block in reader.blocks():
+        if path in block.strings:
+            place = block.strings.index(path)
+            columns = (block.column("path"), block.column("path2"))
+            for row in range(block.count):
+                if place in (columns[0][row], columns[1][row]):
+                    _note_bearer(block.event(block.first + row), path, until, reader.count)
+    until.pop(0, None)
+    return until
+
+
+def _note_bearer(event: Event, path: bytes, until: dict[int, int], end: int) -> None:
+    comes, goes = event.node, 0
+    if event.kind == Kind.RENAME:
+        comes, goes = (event.node, event.replaced) if event.path2 == path else (0, event.node)
+    elif event.kind == Kind.EXCHANGE:
+        comes, goes = (event.node, event.replaced) if event.path2 == path else (event.replaced, event.node)
+    elif event.kind in _LOSING:
+        comes, goes = 0, event.node
+    until[comes] = end
+    until[goes] = event.number
+
+
+def _events_of(reader: EventReader, nodes: set[int]) -> Iterator[Event]:
+    for block in reader.blocks():
+        pairs = zip(block.column("node"), block.column("replaced"), strict=True)
+        rows = [row for row, (node, replaced) in enumerate(pairs) if node in nodes or replaced in nodes]
+        yield from _built(reader, block, rows)
