@@ -20,7 +20,6 @@ from diffkeeper.cli.options import (
     trace_path,
 )
 from diffkeeper.errors import UsageError
-from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.exported import ExportReport, Remark
 from diffkeeper.reporters import escape, jsonl
 from diffkeeper.reporters.info import size
@@ -59,11 +58,9 @@ def command(
     path = trace_path(trace, state_dir)
     _check_out(out, path, as_json)
     with Trace.open(path) as opened:
-        info = opened.info()
         number = resolve(time, opened.extent, quiet)
         report = opened.export(f"@{number}", out, paths=paths, force=force)
-        is_at_end = number == opened.extent.count
-    missing = _missing(info, is_at_end)
+        missing = _missing(opened, is_at_end=number == opened.extent.count)
     if as_json:
         fields = jsonl.plain(report) | {"number": number, "is_complete": report.is_complete and not missing}
         jsonl.write_object("export", fields, standard("never"))
@@ -81,9 +78,9 @@ def _check_out(out: str, trace: str, as_json: bool) -> None:
         raise UsageError(f"{out!r} is in the trace itself, which no export may change: name another place with --out")
 
 
-def _missing(info: TraceInfo, is_at_end: bool) -> list[str]:
-    missing = losses(info)
-    if info.state == "broken" and is_at_end:
+def _missing(trace: Trace, *, is_at_end: bool) -> list[str]:
+    missing = losses(trace)
+    if trace.info().state == "broken" and is_at_end:
         missing.append("the recording broke off, and nothing is known of what came after")
     return missing
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import click
 
@@ -20,8 +20,8 @@ from diffkeeper.cli.options import (
     trace_path,
 )
 from diffkeeper.errors import UsageError
-from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.event import Event, Kind
+from diffkeeper.model.positions import parse_range
 from diffkeeper.reporters import jsonl, terminal
 from diffkeeper.reporters.output import Output, paged, standard
 from diffkeeper.reporters.values import Line, Timeline
@@ -93,7 +93,12 @@ def command(
         value = Timeline(info, _lines(opened, events), last_change.number if last_change else 0)
         with paged(standard(color)) as place:
             count = _REPORTERS["jsonl" if as_json else form](value, place)
-    return _exit_code(info, count, bool(paths or ops or pids or since or until), quiet, verbose)
+        missing = losses(opened)
+    if info.state == "broken":
+        missing.insert(0, "the recording broke off")
+    if verbose:
+        say(f"{count:,} events of {info.events:,} in {info.path}: {'; '.join(info.defects) or 'complete'}")
+    return _exit_code(missing, is_empty=not count and bool(paths or ops or pids or since or until), quiet=quiet)
 
 
 def _range(since: str | None, until: str | None, time: str | None) -> tuple[str | None, str | None]:
@@ -101,8 +106,8 @@ def _range(since: str | None, until: str | None, time: str | None) -> tuple[str 
         return since, until
     if since or until:
         raise UsageError("--time is another way to write --since and --until: give it alone")
-    start, dots, end = time.partition("..")
-    return (start or None, end or None) if dots else (time, time)
+    asked = parse_range(time)
+    return asked.since.text if asked.since else None, asked.until.text if asked.until else None
 
 
 def _lines(trace: Trace, events: Iterator[Event]) -> Iterator[Line]:
@@ -114,17 +119,11 @@ def _lines(trace: Trace, events: Iterator[Event]) -> Iterator[Line]:
         yield Line(event, comm, trace.data(event) if event.kind == Kind.OUTPUT else b"")
 
 
-def _exit_code(info: TraceInfo, count: int, is_narrow: bool, quiet: bool, verbose: bool) -> int:
-    missing = losses(info)
-    if info.state == "broken":
-        missing.insert(0, "the recording broke off")
+def _exit_code(missing: Sequence[str], *, is_empty: bool, quiet: bool) -> int:
     if missing:
         say(f"the timeline is not complete: {'; '.join(missing)}", quiet)
-    elif verbose:
-        say(f"{count} events, {info.path}, {'; '.join(info.defects) or 'complete'}")
-    if missing:
         return INCOMPLETE
-    if count == 0 and is_narrow:
+    if is_empty:
         say("no event matches", quiet)
         return NO
     return DONE

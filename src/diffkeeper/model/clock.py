@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 SECOND_NS = 1_000_000_000
 UNITS_NS = {
@@ -58,8 +59,12 @@ def duration(length_ns: int) -> str:
 def rfc3339(realtime_ns: int, digits: int = 9) -> str:
     """Return an instant since the epoch as RFC 3339 in UTC with ``digits`` (1 to 9) digits of the second."""
     seconds, fraction = divmod(realtime_ns, SECOND_NS)
-    instant = _EPOCH + timedelta(seconds=min(max(seconds, 0), _LAST_SECOND))
-    return f"{instant:%Y-%m-%dT%H:%M:%S}.{f'{fraction:09d}'[:digits]}Z"
+    return f"{_calendar(seconds)}.{f'{fraction:09d}'[:digits]}Z"
+
+
+@lru_cache(maxsize=1024)  # a timeline prints thousands of events of one second
+def _calendar(seconds: int) -> str:
+    return f"{_EPOCH + timedelta(seconds=min(max(seconds, 0), _LAST_SECOND)):%Y-%m-%dT%H:%M:%S}"
 
 
 def parse_rfc3339(text: str) -> int | None:

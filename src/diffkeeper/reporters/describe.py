@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
+from functools import lru_cache
 
 from diffkeeper.model.clock import bracketed, rfc3339
 from diffkeeper.model.event import Event, Kind, Mark
@@ -33,9 +34,10 @@ def prefix(line: Line) -> str:
     return f"{bracketed(event.t_ns)} {_OPS[event.kind]}{_DETAILS[event.kind](line)}".rstrip()
 
 
-def labels(marks: int) -> list[str]:
+@lru_cache(maxsize=256)
+def labels(marks: int) -> tuple[str, ...]:
     """Return what a reader must know about an event, in upper case."""
-    return [label for mark, label in _LABELS.items() if marks & mark]
+    return tuple(label for mark, label in _LABELS.items() if marks & mark)
 
 
 def stream_name(number: int) -> str:
