@@ -19,6 +19,7 @@ from oracle.manifest import Manifest
 from oracle.workloads import CACHE, Workload, environment
 
 _LIMIT_S = 600
+_FIRST_PAUSE_S = 0.02
 _JOIN_AND_RUN = 'echo $$ > "$1" && exec sh -e -c "$2"'
 
 
@@ -87,7 +88,7 @@ def record_workload(
     before = reader.read()
     freezer = Freezer(f"diffkeeper-oracle-{os.getpid()}")
     try:
-        watcher = _Watcher(freezer, reader, instants, random.Random(seed), workload.seconds)
+        watcher = _Watcher(freezer, reader, instants, random.Random(seed))
         seconds = _record(workload, bench, env, freezer, watcher, record)
     finally:
         freezer.close()
@@ -128,25 +129,31 @@ def diffkeeper(*arguments: str) -> list[str]:
 
 
 class _Watcher:
-    """Freeze a workload at random instants and take the state of its tree."""
+    """Freeze a workload at random instants and take the state of its tree.
 
-    def __init__(
-        self, freezer: Freezer, reader: FolderReader, instants: int, chance: random.Random, seconds: float
-    ) -> None:
+    How long the workload runs is not known: whenever there are twice as many instants as asked for, a random half of
+    them is forgotten and the pauses become twice as long.
+    """
+
+    def __init__(self, freezer: Freezer, reader: FolderReader, instants: int, chance: random.Random) -> None:
         self.taken: list[Instant] = []
         self._freezer = freezer
         self._reader = reader
         self._instants = instants
         self._chance = chance
-        self._seconds = seconds
+        self._pause_s = _FIRST_PAUSE_S
 
     def watch(self, recorder: subprocess.Popen[bytes]) -> None:
-        """Take instants until there are enough or the recorder has ended."""
+        """Take instants until the recorder has ended."""
         while recorder.poll() is None and not self._freezer.is_populated:
             time.sleep(0.001)
-        while recorder.poll() is None and len(self.taken) < self._instants:
-            time.sleep(self._chance.uniform(0, 2 * self._seconds / max(1, self._instants)))
+        while self._instants and recorder.poll() is None:
+            time.sleep(self._chance.uniform(0, 2 * self._pause_s))
             self._take()
+            if len(self.taken) == 2 * self._instants:
+                kept = self._chance.sample(self.taken, self._instants)
+                self.taken = sorted(kept, key=lambda instant: instant.t_ns)
+                self._pause_s *= 2
 
     def _take(self) -> None:
         with self._freezer.frozen() as t_ns:

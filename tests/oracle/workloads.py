@@ -16,15 +16,14 @@ CACHE = Path(os.environ.get("DIFFKEEPER_ORACLE_CACHE", "/tmp/diffkeeper-oracle-c
 class Workload:
     """Hold one workload: shell commands that run in the watch root.
 
-    ``prepare`` runs before recording, ``command`` is recorded. ``seconds`` is how long the command takes, roughly:
-    instants are spread over that time. ``needs`` are programs that must exist, ``fetch`` fills the cache (by network).
+    ``prepare`` runs before recording, ``command`` is recorded. ``needs`` are programs that must exist,
+    ``fetch`` fills the cache (by network).
     """
 
     name: str
     command: str
     prepare: str = ""
     fetch: str = ""
-    seconds: float = 2.0
     needs: tuple[str, ...] = ()
     quick: bool = False
     why: str = ""

@@ -1,9 +1,10 @@
-"""Use SQLite with a rollback journal in each of its modes: DELETE, TRUNCATE, PERSIST."""
+"""Use SQLite with a rollback journal in each of its modes, DELETE, TRUNCATE and PERSIST: TRANSACTIONS."""
 
 import contextlib
 import random
 import shutil
 import sqlite3
+import sys
 
 chance = random.Random(1)
 for mode in ("DELETE", "TRUNCATE", "PERSIST"):
@@ -11,7 +12,7 @@ for mode in ("DELETE", "TRUNCATE", "PERSIST"):
         base.execute(f"PRAGMA journal_mode={mode}")
         base.execute("PRAGMA synchronous=OFF")
         base.execute("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, text BLOB)")
-        for step in range(60):
+        for step in range(int(sys.argv[1])):
             base.execute("BEGIN")
             rows = [(chance.randbytes(chance.randrange(3000)),) for _ in range(20)]
             base.executemany("INSERT INTO t(text) VALUES (?)", rows)
