@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -201,6 +204,35 @@ def test_several_roots_come_first_and_paths_begin_with_their_labels(tmp_path: Pa
     taken = take(tmp_path / "one", tmp_path / "two", patterns=["/two/file"])
     assert list(taken.entries) == [b"one", b"two", b"one/file"]
     assert [entry.index for entry in taken.entries.values()] == [0, 1, 2]
+
+
+_IN_MOUNTS = """
+import subprocess, sys
+from diffkeeper.baseline import BaselineRoot, take_baseline
+from diffkeeper.baseline_format import decode_entries
+from diffkeeper.rules import Rules
+
+class Names:
+    def append(self, kind, payload):
+        print(*sorted(entry.name.decode() for entry in decode_entries(payload) if entry.name))
+
+for command in ("mount -t tmpfs none other", "mount --bind kept bound", "mount --bind kept/file bound_file"):
+    subprocess.run(command.split(), check=True)
+report = take_baseline([BaselineRoot(b".")], Names(), encode=None, rules=Rules(None))
+print(*sorted(path.decode() for path in report.mounts_left_out))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root may mount")
+def test_other_mounts_are_left_out_and_named_bind_mounts_too(tmp_path: Path) -> None:
+    for name in ("kept", "other", "bound"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "kept" / "file").touch()
+    (tmp_path / "bound_file").touch()
+    command = ["unshare", "--mount", sys.executable, "-c", _IN_MOUNTS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["file kept", "bound bound_file other"]
 
 
 def test_a_symlink_is_not_followed(tmp_path: Path) -> None:
