@@ -24,7 +24,7 @@ _DONE = "done"
 
 
 def processed_in_cache(trace_dir: Path, facts: SessionFacts) -> Path:
-    """Return the store of a trace that was not processed; process it if no reader has yet, wait for one that is at it."""
+    """Return the store of a trace that was not processed; process it unless a reader has or is at it."""
     name = f"{facts.trace_id:016x}-{fingerprint(trace_dir)}"
     home = _cache_home()
     with _locked(home / f"{name}.lock"):
@@ -39,7 +39,7 @@ def processed_in_cache(trace_dir: Path, facts: SessionFacts) -> Path:
 
 
 def _process(trace_dir: Path, facts: SessionFacts, store: Path) -> None:
-    """Process the journal from its beginning or, if that was used again, from where the recorder's worker had come to."""
+    """Process the journal from its beginning or, if that was recycled, from where the recorder had come to."""
     first = next(JournalReader(trace_dir, facts.trace_id).batches("r"), None)
     if first is not None and first.sequence > 1 and (trace_dir / STORE_NAME).is_dir():
         try:
