@@ -1018,8 +1018,13 @@ static __always_inline struct inode *touched_inode(struct dk_task *state, u32 i)
 	return inode;
 }
 
+/*
+ * Does a change of names concern a root? Names stand in directories: what is not known (a file with links elsewhere, a
+ * directory just removed) counts only where no directory gives an answer.
+ */
 __noinline u32 any_touched_inside(struct dk_task *state)
 {
+	u32 is_unknown = 0, is_outside = 0, answer;
 	struct inode *inode;
 
 	if (!state)
@@ -1028,10 +1033,17 @@ __noinline u32 any_touched_inside(struct dk_task *state)
 		if (i >= state->touched_count)
 			break;
 		inode = touched_inode(state, i);
-		if (inode && verdict_of(inode) != OUTSIDE)
+		if (!inode)
+			continue;
+		answer = verdict_of(inode);
+		if (answer == INSIDE)
 			return 1;
+		if (answer == UNKNOWN)
+			is_unknown = 1;
+		else if (is_directory(mode_of(inode)))
+			is_outside = 1;
 	}
-	return 0;
+	return is_unknown && !is_outside;
 }
 
 struct touched_list {
