@@ -5,7 +5,8 @@ terminals=
 for descriptor in 0 1 2; do
 	if [ -t $descriptor ]; then terminals="$terminals $descriptor"; fi
 done
-descriptors=$(ls -l /proc/$$/fd | sed -n 's/.* \([0-9]*\) -> /\1 /p' | grep -v "$0")
+ls -l /proc/$$/fd >"$1.descriptors"
+descriptors=$(sed -n 's/.* \([0-9]*\) -> /\1 /p' "$1.descriptors" | grep -v "$0")
 set -- "$1" "$(umask)"
 {
 	echo "terminals:$terminals"

@@ -198,6 +198,7 @@ def test_on_a_terminal_all_three_are_terminals(way: Way, probe: Path) -> None:
     seen = []
     for argv in ([probe, report], way.recorded([probe, report], f"--watch={way.home}")):
         terminal = _Terminal(way, argv)
+        _await(report.exists)
         terminal.type(b"line\n\x04")
         terminal.read_until(b"err")
         assert terminal.wait() == 0
