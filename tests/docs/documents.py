@@ -15,13 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_PID = re.compile(r"\[\d+\]")
-_EVENT = re.compile(r"@\d+")
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
-_CLOCK = re.compile(r"\b\d\d:\d\d\.\d+")
-_SPAN = re.compile(r"\b(?:\d+m)?\d+\.\d+s\b")
-_SIZE = re.compile(r"\d[\d.,]* [KMG]iB")
-_SPACES = re.compile(r" +")
+# What no two runs share, and what stands for it when sessions are compared.
+_CHANCE = (
+    (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "INSTANT"),
+    (re.compile(r"\b\d\d:\d\d\.\d+"), "CLOCK"),
+    (re.compile(r"\b(?:\d+m)?[\d.]+(?:s|ms)\b(?!\])"), "SPAN"),
+    (re.compile(r"\[\d+\]"), "[PID]"),
+    (re.compile(r"@\d+"), "@N"),
+    (re.compile(r"[\d.,]+ [KMG]iB"), "SIZE"),
+    (re.compile(r"\b[0-9a-f]{16}\b"), "ID"),
+    (re.compile(r'"(number|\w+_ns|pid|tid|uid|gid)":\d+'), r'"\1":N'),
+    (re.compile(r"Python 3\.\S+,"), "Python"),
+    (re.compile(r"as \w+ on \S+, Linux \S+"), "as USER on HOST, KERNEL"),
+    (re.compile(r"Linux [\d.]+\S* x86_64, as .*"), "KERNEL, as USER"),
+    (re.compile(r" +"), " "),
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ def run(command: list[str], place: Path) -> str:
         timeout=60,
         check=False,
     )
-    return result.stdout
+    return result.stdout.replace(str(place), "/home/you/project")
 
 
 def run_session(session: str, place: Path) -> str:
@@ -83,15 +91,7 @@ def _ended(output: str) -> str:
 
 
 def without_chance(session: str) -> str:
-    """Return a session without what no two runs share: instants, durations, process ids, sizes, columns."""
-    for pattern, replacement in (
-        (_INSTANT, "INSTANT"),
-        (_CLOCK, "CLOCK"),
-        (_SPAN, "SPAN"),
-        (_PID, "[PID]"),
-        (_EVENT, "@N"),
-        (_SIZE, "SIZE"),
-        (_SPACES, " "),
-    ):
+    """Return a session without what no two runs share: instants, durations, process ids, machine, columns."""
+    for pattern, replacement in _CHANCE:
         session = pattern.sub(replacement, session)
     return session
