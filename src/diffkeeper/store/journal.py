@@ -5,9 +5,10 @@
     crc: CRC-32 of the header with crc 0, then of the payload.
 
 Stream r holds what the engine drained; its segments come from a pool, are written by native code through descriptors
-that it is given, and are written again from their beginning once they are processed. Stream b holds the baseline. In each
-stream sequences count 1, 2, 3 …; within a segment they follow each other, and whatever does not follow is left over from
-a former use. The order of the segments is that of the sequences of their first batches.
+that it is given, and are written again from their beginning once they are processed. Stream b holds the baseline.
+
+In each stream sequences count 1, 2, 3 …; within a segment they follow each other, and whatever does not follow is left
+over from a former use. The order of the segments is that of the sequences of their first batches.
 """
 
 from __future__ import annotations

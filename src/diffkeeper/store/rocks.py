@@ -147,10 +147,11 @@ class RocksStore:
 
         Items that cannot be read are passed over and told of in ``damage``.
         """
-        cursor = self._database.iter()
-        cursor.seek(start or prefix)
         reached = start or prefix
-        while True:
+        first = self._database.iter()
+        first.seek(reached)
+        cursor: rocksdict.RdictIter | None = first
+        while cursor is not None:
             while cursor.valid():
                 key = cursor.key()
                 if not key.startswith(prefix):
@@ -158,31 +159,42 @@ class RocksStore:
                 reached = key
                 yield key, cursor.value()
                 cursor.next()
-            if _status(cursor) is None or not self._seek_past_damage(cursor, prefix, reached):
+            failure = _failure(cursor)
+            if failure is None:
                 return
+            self._note(f"cannot read all of {_name(prefix)}: {failure}")
+            cursor = self._past_damage(prefix, reached)
 
     def _note(self, words: str) -> None:
         if words not in self.damage:
             self.damage.append(words)
 
-    def _seek_past_damage(self, cursor: rocksdict.RdictIter, prefix: bytes, reached: bytes) -> bool:
-        """Move ``cursor`` to the first readable key after ``reached``: gallop over the damage, then find its end.
+    def _past_damage(self, prefix: bytes, reached: bytes) -> rocksdict.RdictIter | None:
+        """Return a cursor at the first readable key after ``reached``: gallop over the damage, then find its end.
 
         A damaged block ends a RocksDB cursor for good and does not say where the next block begins.
         """
-        self._note(f"cannot read all of {_name(prefix)}: {_status(cursor)}")
         base = int.from_bytes(reached[len(prefix) :][:_GALLOP_BYTES].ljust(_GALLOP_BYTES, b"\0"), "big")
-        top = 1 << 8 * _GALLOP_BYTES
         bad, step = base, 1
-        while base + step < top and not _seek_readable(cursor, prefix, base + step):
-            bad, step = base + step, step * 2
-        if base + step >= top:
-            return False
+        found = None
+        while found is None and base + step < 1 << 8 * _GALLOP_BYTES:
+            found = self._readable_from(prefix, base + step)
+            bad, step = (bad, step) if found else (base + step, step * 2)
         good = base + step
-        while good - bad > 1:
+        while found is not None and good - bad > 1:
             middle = (good + bad) // 2
-            good, bad = (middle, bad) if _seek_readable(cursor, prefix, middle) else (good, middle)
-        return _seek_readable(cursor, prefix, good)
+            closer = self._readable_from(prefix, middle)
+            good, bad, found = (middle, bad, closer) if closer else (good, middle, found)
+        return found
+
+    def _readable_from(self, prefix: bytes, number: int) -> rocksdict.RdictIter | None:
+        """Return a cursor at the first key of ``prefix`` from ``number`` on, None where what is there is damaged.
+
+        Each time a new one: a cursor that has met damage does not always meet it again.
+        """
+        cursor = self._database.iter()
+        cursor.seek(prefix + number.to_bytes(_GALLOP_BYTES, "big"))
+        return cursor if cursor.valid() or _failure(cursor) is None else None
 
     def flush(self) -> None:
         """Write all that was put to disk and wait for it."""
@@ -261,17 +273,11 @@ def _name(key: bytes) -> str:
     return f"{head.decode('ascii', 'replace')}{key[len(head) :].hex()}"
 
 
-def _status(cursor: rocksdict.RdictIter) -> str | None:
+def _failure(cursor: rocksdict.RdictIter) -> str | None:
+    """Return why a cursor stopped, None where it came to the end."""
     try:
         cursor.status()
     except Exception as error:
         return _one_line(error)
     return None
 
-
-def _seek_readable(cursor: rocksdict.RdictIter, prefix: bytes, number: int) -> bool:
-    """Move ``cursor`` to the first key of ``prefix`` from ``number`` on; say whether what follows can be read."""
-    cursor.seek(prefix + number.to_bytes(_GALLOP_BYTES, "big"))
-    if cursor.valid():
-        return True
-    return _status(cursor) is None
