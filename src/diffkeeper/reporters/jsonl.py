@@ -46,6 +46,7 @@ def report_timeline(timeline: Timeline, output: Output) -> int:
 def report_info(info: TraceInfo, output: Output, kind: str = "trace") -> None:
     """Write what is known of a trace."""
     fields = plain(info)
+    fields["trace_id"] = f"{info.trace_id:016x}"  # 64 bits: more than numbers of JSON are good for everywhere
     fields["time"] = rfc3339(info.start_realtime_ns)
     fields["roots"] = [{"label": label, "path": path} for label, path in info.roots]
     write_object(kind, fields, output)
