@@ -208,6 +208,39 @@ def test_there_is_no_pager_where_there_is_no_terminal():
         assert paged is place
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("pager", "shown"), [("head -2", "0\n1\n"), ("sed s/^/>/", ">0\n>1\n>2\n")])
+def test_a_terminal_has_the_users_pager_before_it(pager, shown, monkeypatch, capfd):
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setenv("DIFFKEEPER_PAGER", pager)
+    with output.paged(Output(Terminal())) as paged:
+        for number in range(3):
+            paged.line(str(number))
+    assert capfd.readouterr().out == shown
+
+
+def test_leaving_the_pager_early_is_no_error(monkeypatch, capfd):
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setenv("DIFFKEEPER_PAGER", "head -1")
+    with output.paged(Output(Terminal())) as paged:
+        for number in range(200_000):
+            paged.line(str(number))
+    assert capfd.readouterr().out == "0\n"
+
+
+@pytest.mark.parametrize("pager", ["cat", "", "no-such-pager"])
+def test_without_a_pager_that_runs_the_terminal_is_written_to(pager, monkeypatch):
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setenv("DIFFKEEPER_PAGER", pager)
+    place = Output(Terminal())
+    with output.paged(place) as paged:
+        assert paged is place
+
+
 @pytest.mark.parametrize(
     ("raw", "shown"),
     [

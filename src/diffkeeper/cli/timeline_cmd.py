@@ -91,6 +91,7 @@ def command(
         )
         last_change = opened.last_change()
         value = Timeline(info, _lines(opened, events), last_change.number if last_change else 0)
+        count = 1  # a reader who leaves the pager early has seen some
         with paged(standard(color)) as place:
             count = _REPORTERS["jsonl" if as_json else form](value, place)
         missing = losses(opened)
