@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+
+from diffkeeper.model.values import dataclass
 
 
 class Kind(IntEnum):

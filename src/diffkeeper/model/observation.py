@@ -7,8 +7,9 @@ entry was not observed. All paths and names are bytes as the process gave them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+
+from diffkeeper.model.values import dataclass
 
 
 class Flag(IntFlag):
