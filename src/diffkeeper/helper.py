@@ -80,11 +80,14 @@ class Helper:
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
         while True:
-            if poll.poll(None if self._capture is None else _TICK_MS):
+            ready = [descriptor for descriptor, _ in poll.poll(None if self._capture is None else _TICK_MS)]
+            if self._connection.fileno() in ready:
                 received = protocol.receive(self._connection)
                 if received is None:
                     return self._end_without_recorder()
                 self._answer(*received)
+                if self._stopping is not None:
+                    poll.register(self._stopping.wakes, select.POLLIN)
             if self._stopping is not None and self._stopping.is_done():
                 return self._send_progress("stopped", self._stopping.result())
             self._report_filled()
@@ -184,8 +187,8 @@ class _Stopping:
     def __init__(self, capture: native.Capture) -> None:
         self._progress: native.Progress | None = None
         self._error: DiffkeeperError | None = None
-        self._done = _thread.allocate_lock()
-        self._done.acquire()
+        self._is_done = False
+        self.wakes, self._wake = os.pipe()
         _thread.start_new_thread(self._stop, (capture,))
 
     def _stop(self, capture: native.Capture) -> None:
@@ -194,11 +197,12 @@ class _Stopping:
         except DiffkeeperError as error:
             self._error = error
         finally:
-            self._done.release()
+            self._is_done = True
+            os.close(self._wake)
 
     def is_done(self) -> bool:
         """Say whether everything is in the segments."""
-        return not self._done.locked()
+        return self._is_done
 
     def result(self) -> native.Progress:
         """Return the last counts, or raise why the capture could not be drained."""

@@ -18,6 +18,7 @@ from diffkeeper.store.journal import SegmentPool, remove_journal
 if TYPE_CHECKING:
     from diffkeeper.processing.background import Background
 
+_AHEAD_AT_FIRST = 2  # many recordings do not fill one
 _AHEAD = 4  # at 200 MB/s a segment of 16 MiB lasts 80 ms, three ticks of the helper
 _WORKER_AFTER_SEGMENTS = 8
 
@@ -48,14 +49,14 @@ class RingJournal:
 
     def first_segments(self) -> tuple[tuple[int, int], ...]:
         """Return the segments that the engine starts with."""
-        self._free += _AHEAD
-        return tuple(self._pool.create(_AHEAD))
+        self._free += _AHEAD_AT_FIRST
+        return tuple(self._pool.create(_AHEAD_AT_FIRST))
 
     def feed(self) -> Progress:
         """Take the engine's news and make up for the segments that it filled."""
         progress = self._engine.progress()
         self._account(progress)
-        if self._free < _AHEAD:
+        if self._filled and self._free < _AHEAD:
             self._give(self._pool.create(_AHEAD - self._free))
         return progress
 

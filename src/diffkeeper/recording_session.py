@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import pwd
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from diffkeeper.forwarding import Forwarder
 from diffkeeper.launch import HeldCommand, hold_command, ignored_signals
 from diffkeeper.recording_journal import RingJournal
 from diffkeeper.state_directory import StateDirectory
-from diffkeeper.store.format import RootFacts, SessionFacts, TraceLock, write_session
+from diffkeeper.store.format import SESSION_NAME, RootFacts, SessionFacts, TraceLock, dump_session, write_session
 from diffkeeper.supervise import Ending, Supervision
 from diffkeeper.watch_roots import WatchRoot
 
@@ -124,13 +122,13 @@ class Session:
         self._directory.claim()
         path = self._directory.path
         stack.enter_context(TraceLock(path))
-        write_session(path, self._facts)
+        self._write_session()
         self._journal = stack.enter_context(RingJournal(path, self._facts.trace_id, self._engine))
         excluded = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, excluded)
         roots = tuple(root.descriptor for root in self._roots)
         self._engine.begin(EngineRequest(self._facts.trace_id, roots, (excluded,), self._journal.first_segments()))
-        take = _baseline_taker()  # the imports take their time while the helper takes its own
+        take = _import_what_comes_next()  # while the helper loads
         engine_facts = self._engine.wait_until_started()
         self._facts.engine_facts = {**engine_facts.details, "exceptions": list(engine_facts.exceptions)}
         self._settings.announce(_first_line(self._facts, path))
@@ -149,7 +147,7 @@ class Session:
         self._facts.start_monotonic_ns = time.monotonic_ns()
         held.release()
         with self._noting_failures("the session could not be written"):
-            write_session(self._directory.path, self._facts)
+            self._write_session()
             self._directory.keep()
 
     def _serve_engine(self) -> bool:
@@ -168,7 +166,7 @@ class Session:
     def _stop_engine(self) -> None:
         with self._noting_failures("the last changes may be missing"):
             self._note_losses(self._journal.stop())
-        self._engine.close()
+        self._engine.release()
 
     def _note_losses(self, lost: Mapping[str, int]) -> None:
         for channel, count in lost.items():
@@ -182,7 +180,14 @@ class Session:
         self._facts.exit_code = _exit_code(ending)
         self._facts.timed_out = ending.timed_out
         with self._noting_failures("the session could not be written"):
-            write_session(self._directory.path, self._facts)
+            self._write_session()
+
+    def _write_session(self) -> None:
+        """Write the facts as they are; a kill of this process leaves them, and the seal makes them last."""
+        path = self._directory.path / SESSION_NAME
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(dump_session(self._facts))
+        temporary.replace(path)
 
     def _process(self) -> None:
         """Make the trace quick to read and seal it; what fails here can be made up for by any reader."""
@@ -234,8 +239,8 @@ def _first_facts(settings: Settings, engine: str, roots: Sequence[WatchRoot]) ->
         cwd=os.getcwd(),
         user=_user_name(),
         uid=os.geteuid(),
-        hostname=socket.gethostname(),
-        kernel=platform.release(),
+        hostname=os.uname().nodename,
+        kernel=os.uname().release,
         roots=[RootFacts(os.fsdecode(root.label), os.fsdecode(root.path), *root.identity) for root in roots],
         engine=engine,
         baseline=settings.baseline,
@@ -270,7 +275,8 @@ def _exit_code(ending: Ending) -> int:
     return os.WEXITSTATUS(ending.wait_status)
 
 
-def _baseline_taker() -> Callable[[Path, SessionFacts, Sequence[WatchRoot], Settings], None]:
+def _import_what_comes_next() -> Callable[[Path, SessionFacts, Sequence[WatchRoot], Settings], None]:
+    import diffkeeper.processing.processor  # noqa: F401  # RocksDB, after the command; nobody waits for it now
     from diffkeeper.recording_baseline import take
 
     return take

@@ -284,8 +284,8 @@ class _Filling(ScriptedEngine):
 def test_segments_that_were_filled_are_made_up_for(folder: Path) -> None:
     engine = _Filling()
     _record("sleep", "0.2", engine=engine)
-    first = recording_journal._AHEAD
-    assert sorted(set(engine.given)) == list(range(1, 2 * first + 1))
+    first, ahead = recording_journal._AHEAD_AT_FIRST, recording_journal._AHEAD
+    assert sorted(set(engine.given)) == list(range(1, first + ahead + 1))
 
 
 def test_roots_are_labelled_by_their_last_component(folder: Path) -> None:

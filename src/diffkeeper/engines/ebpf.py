@@ -43,6 +43,7 @@ class EbpfEngine:
         self._helper = 0
         self._is_detached = False
         self._news = Progress()
+        self._request: EngineRequest | None = None
 
     def prepare(self) -> None:
         """Start the helper; it loads while the caller goes on."""
@@ -64,8 +65,8 @@ class EbpfEngine:
         self._spawn(helper_command(True), own_session=True, ends=ends)
 
     def begin(self, request: EngineRequest) -> None:
-        """Send the request; with sudo, see first that it let the helper run."""
-        self._await_hello()
+        """Send the request; the helper finds it when it has come up."""
+        self._request = request
         message = {
             "op": "start",
             "roots": len(request.roots),
@@ -77,7 +78,8 @@ class EbpfEngine:
         self.add_segments(request.segments)
 
     def wait_until_started(self) -> EngineFacts:
-        """Return what the capture sees."""
+        """Return what the capture sees; if sudo wants a password for that, ask for it where someone can answer."""
+        self._await_hello()
         facts = self._await("started")["facts"]
         return EngineFacts(NAME, tuple(facts.get("exceptions", ())), facts)
 
@@ -108,11 +110,15 @@ class EbpfEngine:
         self._take(self._await("stopped"))
         return self._take_news()
 
-    def close(self) -> None:
-        """Close the socket, which ends the helper, and reap it."""
+    def release(self) -> None:
+        """Close the socket, which ends the helper; close() waits for that."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def close(self) -> None:
+        """End the helper and wait for its end."""
+        self.release()
         if self._starter:
             os.waitpid(self._starter, 0)
             self._starter = 0
@@ -128,13 +134,14 @@ class EbpfEngine:
         self._is_detached = "--detach" in command
 
     def _await_hello(self) -> None:
-        """Wait for the helper's first word; if sudo refuses without a password, ask for it where someone can answer."""
         try:
             self._helper = self._await("hello")["pid"]
         except RecordError:
             if not (self._is_detached and _has_terminal()):
                 raise EngineUnavailableError(survey().text() if not has_privileges() else _HELPER_DIED) from None
             self._spawn(helper_command(False, prompt=True), own_session=False)
+            assert self._request is not None, "the helper is awaited after a request"
+            self.begin(self._request)
             self._helper = self._await("hello")["pid"]
         if self._is_detached:
             os.waitpid(self._starter, 0)  # sudo has done its part, and the terminal is as it was
@@ -143,13 +150,13 @@ class EbpfEngine:
     def _send(self, message: protocol.Message, descriptors: Sequence[int] = ()) -> None:
         try:
             protocol.send(self._open(), message, descriptors)
-        except OSError as error:
-            self._raise_last_words()
-            raise RecordError(_HELPER_DIED) from error
+        except OSError:
+            if message["op"] != "start":  # what became of the helper shows when its answer is awaited
+                self._raise_last_words()
 
     def _raise_last_words(self) -> None:
-        """Raise what the helper said before it closed the socket."""
-        while select.select([self._open()], [], [], 0)[0]:
+        """Raise what the helper said before it closed the socket, or that it said nothing."""
+        while True:
             self._receive()
 
     def _await(self, op: str) -> protocol.Message:

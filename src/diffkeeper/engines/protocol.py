@@ -98,6 +98,10 @@ class Engine(Protocol):
         """Drain all that happened until now and end the capture. Raises RecordError when the engine has died."""
         ...
 
+    def release(self) -> None:
+        """Let the engine end, without waiting for it."""
+        ...
+
     def close(self) -> None:
-        """Let go of everything, whatever state the engine is in."""
+        """Let go of everything and wait for the engine's end, whatever state the engine is in."""
         ...
