@@ -22,7 +22,7 @@ from diffkeeper.model.clock import duration
 from diffkeeper.recording import BASELINES, Outcome
 from diffkeeper.sudo import become, find_invoker
 
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?(?:(\d+)ms)?", re.ASCII)
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _OWN_CODES = (CommandNotFoundError, CommandNotExecutableError)
 
@@ -36,8 +36,8 @@ class _Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gen
         match = _DURATION.fullmatch(str(value))
         if match is None or not any(match.groups()):
             self.fail(f"{value!r} is not a duration; write 90s, 2m30s or 1h", parameter, context)
-        hours, minutes, seconds = match.groups(default="0")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        hours, minutes, seconds, milliseconds = match.groups(default="0")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) + int(milliseconds) / 1000
 
 
 class _Terminated(KeyboardInterrupt):
