@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
+import itertools
 import json
 import stat
 
@@ -17,7 +19,7 @@ from diffkeeper.reporters import changes, escape, jsonl, output, terminal
 from diffkeeper.reporters.describe import prefix
 from diffkeeper.reporters.info import report_info, size
 from diffkeeper.reporters.output import Output, wants_colour
-from diffkeeper.reporters.values import Line, Timeline
+from diffkeeper.reporters.values import Line, Page, Timeline
 
 MS = 1_000_000
 FILE = stat.S_IFREG | 0o644
@@ -132,6 +134,44 @@ def test_the_classic_timeline_is_the_prefix_alone():
 )
 def test_every_operation_says_what_it_did(described, text):
     assert prefix(described) == f"[00m:01s] {text}"
+
+
+class Columns:
+    """Events as columns, as the store gives them."""
+
+    def __init__(self, events):
+        self.first = events[0].number
+        self._events = events
+        self.strings = sorted({event.path for event in events})
+
+    def column(self, name):
+        values = [getattr(event, name) for event in self._events]
+        return [self.strings.index(value) for value in values] if name == "path" else values
+
+    def event(self, number):
+        return self._events[number - self.first]
+
+
+@pytest.mark.parametrize("report", [terminal.report_timeline, terminal.report_classic])
+@pytest.mark.parametrize("is_coloured", [False, True])
+def test_a_page_of_columns_reads_as_its_events_do(report, is_coloured):
+    file, folder = Meta(FILE, 1, 2, 3), Meta(stat.S_IFDIR | 0o755, 1, 2, 3)
+    events = [
+        line(kind, path, number, number * 77 * MS, number % 3, path2=b"b", meta=meta, size=4, length=5, detail=256,
+             text=b"x", value=b"y", marks=marks).event
+        for number, (kind, meta, path, marks) in enumerate(
+            itertools.product(Kind, (None, file, folder), (b"a", b"\x1b"), (0, 5)), 10
+        )
+        if meta is not folder or kind not in {Kind.CREATE, Kind.TRUNCATE, Kind.CLOSE}
+    ]  # fmt: skip
+    events = [dataclasses.replace(event, number=number, process=number % 2) for number, event in enumerate(events, 10)]
+    comms = {0: b"zero", 1: b"o\nne"}
+    rows = range(1, len(events), 2)
+    lines = Timeline(info(), [Line(events[row], comms[events[row].process], b"out") for row in rows], 12)
+    pages = Timeline(
+        info(), (), 12, [Page(Columns(events), rows)], lambda event: Line(event, b"", b"out"), lambda key: comms[key]
+    )
+    assert text_of(report, pages, is_coloured=is_coloured) == text_of(report, lines, is_coloured=is_coloured)
 
 
 def test_marks_are_shouted_at_the_end_of_a_line():

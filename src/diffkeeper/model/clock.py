@@ -29,18 +29,35 @@ _RFC3339 = re.compile(
 
 def bracketed(t_ns: int) -> str:
     """Return the time of a timeline line, ``[02m:14s]``, or ``[01h:02m:14s]`` from an hour on."""
-    minutes, seconds = divmod(max(t_ns, 0) // SECOND_NS, 60)
-    if minutes < 60:
-        return f"[{minutes:02d}m:{seconds:02d}s]"
-    return f"[{minutes // 60:02d}h:{minutes % 60:02d}m:{seconds:02d}s]"
+    return _bracketed(max(t_ns, 0) // SECOND_NS)
 
 
 def precise(t_ns: int) -> str:
     """Return the precise time of a timeline line, ``02:14.350``, or ``01:02:14.350`` from an hour on."""
     milliseconds = max(t_ns, 0) // 1_000_000
-    minutes, rest = divmod(milliseconds, 60_000)
-    clock = f"{minutes % 60:02d}:{rest // 1000:02d}.{rest % 1000:03d}"
-    return clock if minutes < 60 else f"{minutes // 60:02d}:{clock}"
+    return f"{_clock(milliseconds // 1000)}.{milliseconds % 1000:03d}"
+
+
+# A timeline prints thousands of events of one second: what a second looks like is made once.
+
+
+@lru_cache(maxsize=1024)
+def _bracketed(second: int) -> str:
+    minutes, seconds = divmod(second, 60)
+    if minutes < 60:
+        return f"[{minutes:02d}m:{seconds:02d}s]"
+    return f"[{minutes // 60:02d}h:{minutes % 60:02d}m:{seconds:02d}s]"
+
+
+@lru_cache(maxsize=1024)
+def _clock(second: int) -> str:
+    minutes, seconds = divmod(second, 60)
+    return f"{minutes:02d}:{seconds:02d}" if minutes < 60 else f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}"
+
+
+@lru_cache(maxsize=1024)
+def _calendar(second: int) -> str:
+    return f"{_EPOCH + timedelta(seconds=min(max(second, 0), _LAST_SECOND)):%Y-%m-%dT%H:%M:%S}"
 
 
 def duration(length_ns: int) -> str:
@@ -60,11 +77,6 @@ def rfc3339(realtime_ns: int, digits: int = 9) -> str:
     """Return an instant since the epoch as RFC 3339 in UTC with ``digits`` (1 to 9) digits of the second."""
     seconds, fraction = divmod(realtime_ns, SECOND_NS)
     return f"{_calendar(seconds)}.{f'{fraction:09d}'[:digits]}Z"
-
-
-@lru_cache(maxsize=1024)  # a timeline prints thousands of events of one second
-def _calendar(seconds: int) -> str:
-    return f"{_EPOCH + timedelta(seconds=min(max(seconds, 0), _LAST_SECOND)):%Y-%m-%dT%H:%M:%S}"
 
 
 def parse_rfc3339(text: str) -> int | None:

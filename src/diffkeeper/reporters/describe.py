@@ -24,14 +24,22 @@ _LABELS = {
     Mark.UNRESOLVED: "UNRESOLVED",
     Mark.LATE: "LATE",
 }
-_OPS = {kind: f"{kind.name:<8} " for kind in Kind}
+OPS = {int(kind): f"{kind.name:<8} " for kind in Kind}
+"""How operations begin their lines."""
+
+COUNTED = {Kind.CREATE: "size", Kind.WRITE: "length", Kind.TRUNCATE: "size", Kind.COPY: "length", Kind.CLOSE: "size"}
+"""Operations that are told by their path and a number of bytes, and the field of Event that holds it."""
+
+NAMED = frozenset({Kind.UNLINK, Kind.MKDIR, Kind.RMDIR})
+"""Operations that are told by their path alone."""
+
 _STREAMS = {1: "stdout", 2: "stderr"}
 
 
 def prefix(line: Line) -> str:
     """Return the fixed part of a timeline line."""
     event = line.event
-    return f"{bracketed(event.t_ns)} {_OPS[event.kind]}{_DETAILS[event.kind](line)}".rstrip()
+    return f"{bracketed(event.t_ns)} {OPS[event.kind]}{_DETAILS[event.kind](line)}".rstrip()
 
 
 @lru_cache(maxsize=256)

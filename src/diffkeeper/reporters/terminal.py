@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.clock import duration, precise, rfc3339
 from diffkeeper.model.event import Kind
 from diffkeeper.reporters import describe, escape
 from diffkeeper.reporters.output import Output
-from diffkeeper.reporters.values import Line, Timeline, completeness, ending
+from diffkeeper.reporters.pages import prefixes
+from diffkeeper.reporters.values import Line, Page, Timeline, completeness, ending
 
-_COLUMN = 57  # where what is added to the right of the prefix begins, unless the prefix is longer
+_COLUMN = 55  # where the fixed part ends, unless it is longer; what is added to its right begins two further
 _STYLE_OF_KIND = {
     Kind.CREATE: "green",
     Kind.MKDIR: "green",
@@ -34,14 +37,15 @@ _STYLE_OF_KIND = {
 def report_timeline(timeline: Timeline, output: Output) -> int:
     """Write header and lines; return how many lines there were."""
     output.line(header(timeline.info, output))
-    width = max(5, len(str(timeline.info.events)) + 1)
-    marker = f"   <-- last change before {ending(timeline.info)}"
+    rows = _Rows(timeline, output)
     write = output.stream.write
     count = 0
     for line in timeline.lines:
-        is_last = line.event.number == timeline.last_change
-        write(_text(line, width, output) + (output.styled(marker, "bold red") if is_last else "") + "\n")
+        write(rows.of_line(line))
         count += 1
+    for page in timeline.pages:
+        output.stream.writelines(rows.of_page(page))
+        count += len(page.rows)
     return count
 
 
@@ -49,8 +53,11 @@ def report_classic(timeline: Timeline, output: Output) -> int:
     """Write the fixed part of each line alone; return how many lines there were."""
     count = 0
     for line in timeline.lines:
-        output.stream.write(describe.prefix(line) + "\n")
+        output.line(describe.prefix(line))
         count += 1
+    for page in timeline.pages:
+        output.stream.writelines(f"{prefix}\n" for prefix in prefixes(page, timeline.line_of))
+        count += len(page.rows)
     return count
 
 
@@ -64,19 +71,50 @@ def header(info: TraceInfo, output: Output) -> str:
     return "   ".join(parts)
 
 
-def _text(line: Line, width: int, output: Output) -> str:
-    event = line.event
-    prefix = describe.prefix(line)
-    space = " " * max(_COLUMN - len(prefix), 2)
-    right = f"@{event.number:<{width}} {precise(event.t_ns)}{_process(line)}"
-    labels = describe.labels(event.marks) if event.marks else ()
-    if not output.is_coloured:
-        return f"{prefix}{space}{right}{''.join(f' {label}' for label in labels)}"
-    shouted = "".join(" " + output.styled(label, "bold red") for label in labels)
-    return f"{output.styled(prefix, _STYLE_OF_KIND.get(event.kind, ''))}{space}{output.styled(right, 'dim')}{shouted}"
+class _Rows:
+    """Make whole lines of fixed parts: what stands to the right of them, and colours."""
+
+    def __init__(self, timeline: Timeline, output: Output) -> None:
+        self._timeline = timeline
+        self._output = output
+        self._width = max(5, len(str(timeline.info.events)) + 1)
+        self._marker = output.styled(f"   <-- last change before {ending(timeline.info)}", "bold red")
+        self._processes: dict[tuple[int, int], str] = {}
+
+    def of_line(self, line: Line) -> str:
+        """Return the line of an event that was built."""
+        event = line.event
+        process = f"  {_process_name(line.comm)}[{event.pid}]" if event.pid else ""
+        return self._row(describe.prefix(line), event.kind, event.number, event.t_ns, process, event.marks)
+
+    def of_page(self, page: Page) -> Iterator[str]:
+        """Yield the lines of a page."""
+        fields = ("kind", "t_ns", "process", "pid", "marks")
+        kinds, times, keys, pids, marks = (page.columns.column(field) for field in fields)
+        first = page.columns.first
+        for row, prefix in zip(page.rows, prefixes(page, self._timeline.line_of), strict=True):
+            process = self._processes.get((keys[row], pids[row])) or self._process(keys[row], pids[row])
+            yield self._row(prefix, kinds[row], first + row, times[row], process, marks[row])
+
+    def _row(self, prefix: str, kind: int, number: int, t_ns: int, process: str, marks: int) -> str:
+        right = f"@{number:<{self._width}} {precise(t_ns)}{process}"
+        tail = self._labels(marks) if marks else ""
+        if number == self._timeline.last_change:
+            tail += self._marker
+        if not self._output.is_coloured:
+            return f"{prefix:<{_COLUMN}}  {right}{tail}\n"
+        styled = self._output.styled
+        space = " " * max(_COLUMN + 2 - len(prefix), 2)
+        return f"{styled(prefix, _STYLE_OF_KIND.get(Kind(kind), ''))}{space}{styled(right, 'dim')}{tail}\n"
+
+    def _labels(self, marks: int) -> str:
+        return "".join(" " + self._output.styled(label, "bold red") for label in describe.labels(marks))
+
+    def _process(self, key: int, pid: int) -> str:
+        text = f"  {_process_name(self._timeline.comm_of(key))}[{pid}]" if pid else ""
+        self._processes[key, pid] = text
+        return text
 
 
-def _process(line: Line) -> str:
-    if not line.event.pid:
-        return ""
-    return f"  {escape.name(line.comm) if line.comm else '?'}[{line.event.pid}]"
+def _process_name(comm: bytes) -> str:
+    return escape.name(comm) if comm else "?"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.event import Event
@@ -19,13 +20,46 @@ class Line:
     output: bytes = b""
 
 
+class Columns(Protocol):
+    """Give many events by their fields, without building any; the store's EventBlock is one."""
+
+    @property
+    def first(self) -> int:
+        """Return the number of the first event."""
+
+    @property
+    def strings(self) -> Sequence[bytes]:
+        """Return the strings that columns such as "path" refer to."""
+
+    def column(self, name: str) -> Sequence[int]:
+        """Return one entry an event of a field of Event; for byte strings, places in ``strings``."""
+
+    def event(self, number: int) -> Event:
+        """Build one event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Hold many events in columns, and which of its rows are shown."""
+
+    columns: Columns
+    rows: Sequence[int]
+
+
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Hold a timeline to print; ``last_change`` is the number of the last change before the exit, 0 for none."""
+    """Hold a timeline to print: events as ``lines`` or, where there may be a million of them, as ``pages``.
+
+    ``line_of`` makes the line of an event, ``comm_of`` names a process by its key; ``last_change`` is the number of the
+    last change before the exit, 0 for none.
+    """
 
     info: TraceInfo
-    lines: Iterable[Line]
+    lines: Iterable[Line] = ()
     last_change: int = 0
+    pages: Iterable[Page] = ()
+    line_of: Callable[[Event], Line] = Line
+    comm_of: Callable[[int], bytes] = lambda key: b""
 
 
 def ending(info: TraceInfo) -> str:
