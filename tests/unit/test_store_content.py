@@ -31,10 +31,10 @@ def encodings(rocks: RocksStore) -> list[int]:
     return sorted(value[0] for value in values(rocks).values())
 
 
-def stored(rocks: RocksStore, writer: ContentWriter, data: bytes, base: int = 0, executable: bool = False) -> int:
+def stored(rocks: RocksStore, writer: ContentWriter, data: bytes, base: int = 0, is_executable: bool = False) -> int:
     blob, start = writer.append(1, data)
     assert start == 0
-    writer.end(1, base, executable)
+    writer.end(1, base, is_executable)
     writer.flush()
     assert ContentReader(rocks).read(blob, 0, len(data)) == data
     return blob
@@ -143,6 +143,18 @@ def test_a_new_version_costs_the_difference(rocks: RocksStore) -> None:
     assert encodings(rocks) == [0, 0, 0, 2, 2, 2]
 
 
+def test_a_new_version_of_a_file_larger_than_the_window_costs_the_difference(
+    rocks: RocksStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "WINDOW_BYTES", 2 * CHUNK_BYTES)
+    writer = ContentWriter(rocks)
+    old = noise(5 * CHUNK_BYTES)
+    first = stored(rocks, writer, old)
+    before = writer.stored_bytes
+    stored(rocks, writer, b"inserted" + old, base=first)
+    assert writer.stored_bytes - before < 10_000
+
+
 def test_chains_of_bases_are_bounded(rocks: RocksStore) -> None:
     writer = ContentWriter(rocks)
     data, blob = noise(5000), 0
@@ -193,7 +205,7 @@ def test_executables_can_be_stored_smaller_when_there_is_time(rocks: RocksStore)
     for at in range(64, len(moved), 256):  # as if every address had moved
         moved[at] = (moved[at] + 16) % 256
     first = stored(rocks, writer, old)
-    second = stored(rocks, writer, bytes(moved), base=first, executable=True)
+    second = stored(rocks, writer, bytes(moved), base=first, is_executable=True)
     assert 2 in encodings(rocks)
     assert writer.improve(seconds=30) > 0
     assert encodings(rocks)[-1] == deltas.BSDIFF

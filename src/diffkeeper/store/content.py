@@ -61,8 +61,9 @@ class Table:
 class _OpenBlob:
     """Hold the bytes of a blob that are not in the store yet: whole chunks, then a tail."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, likely_base: int = 0) -> None:
         self.number = number
+        self.likely_base = likely_base  # for what must be stored before the end names the base
         self.table = Table()
         self.stored_entries = 0  # how many entries of the table are in the store
         self.chunks: deque[bytes] = deque()
@@ -106,6 +107,7 @@ class ContentWriter:
         self._rocks = rocks
         self._reader = ContentReader(rocks)
         self._open: dict[int, _OpenBlob] = {}
+        self._large: dict[int, int] = {}  # the last blob of nodes whose blobs are larger than the window
         self._held = 0
         self._batch: dict[bytes, bytes] = {}
         self._batch_bytes = 0
@@ -117,7 +119,7 @@ class ContentWriter:
         """Append ``data`` to the blob that ``node`` writes to now; return the blob and where in it the data begins."""
         blob = self._open.get(node)
         if blob is None:
-            blob = self._open[node] = _OpenBlob(self._take_number())
+            blob = self._open[node] = _OpenBlob(self._take_number(), self._large.get(node, 0))
         start = blob.length
         blob.append(data)
         self._held += len(data)
@@ -128,15 +130,17 @@ class ContentWriter:
             self._cut(max(self._open.values(), key=lambda each: each.held))
         return blob.number, start
 
-    def end(self, node: int, base_blob: int = 0, executable: bool = False) -> None:
+    def end(self, node: int, base_blob: int = 0, is_executable: bool = False) -> None:
         """End the blob that ``node`` writes to; ``base_blob`` is the version of the file that it replaces, 0 for none.
 
-        With ``executable`` improve() may later look for a better delta.
+        With ``is_executable`` improve() may later look for a better delta.
         """
         blob = self._open.pop(node, None)
         if blob is not None:
-            self._cut(blob, base_blob=base_blob, executable=executable)
+            self._cut(blob, base_blob=base_blob, is_executable=is_executable)
             self._put_table(blob)
+            if blob.length > WINDOW_BYTES:
+                self._large[node] = blob.number
 
     def has_chunk(self, digest: bytes) -> bool:
         """Say whether the chunk with this sha256 is stored."""
@@ -203,20 +207,20 @@ class ContentWriter:
         self._next_blob += 1
         return self._next_blob - 1
 
-    def _cut(self, blob: _OpenBlob, base_blob: int = 0, executable: bool = False, down_to: int = 0) -> None:
+    def _cut(self, blob: _OpenBlob, base_blob: int = 0, is_executable: bool = False, down_to: int = 0) -> None:
         """Store the bytes that ``blob`` holds beyond ``down_to``."""
         for raw in blob.take(down_to):
             digest = hashlib.sha256(raw).digest()
             if not self.has_chunk(digest):
-                base = self._base(base_blob, blob.table.length)
-                self._put_new(digest, raw, base, executable)
+                base = self._base(base_blob or blob.likely_base, blob.table.length)
+                self._put_new(digest, raw, base, is_executable)
             blob.table.add(digest, len(raw))
             self._held -= len(raw)
 
-    def _put_new(self, digest: bytes, raw: bytes, base: Base | None, executable: bool) -> None:
+    def _put_new(self, digest: bytes, raw: bytes, base: Base | None, is_executable: bool) -> None:
         value = deltas.encode(raw, base)
         self._put(chunk_key(digest), value)
-        if executable and value[0] == deltas.PREFIX and bsdiff.is_executable(raw):
+        if is_executable and value[0] == deltas.PREFIX and bsdiff.is_executable(raw):
             self._put(Key.IMPROVE + digest, b"")
 
     def _base(self, blob: int, position: int) -> Base | None:

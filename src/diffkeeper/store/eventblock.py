@@ -14,6 +14,7 @@ from diffkeeper.model.event import Data, Event, Kind, Mark, Meta
 from diffkeeper.store.columns import ColumnReader, ColumnWriter
 
 BLOCK_EVENTS = 4096
+_MANY = 16  # asked for so many single events, a block builds all of them at once
 
 _E = TypeVar("_E", bound=IntEnum | IntFlag)
 
@@ -76,11 +77,15 @@ _META = {
     "rdev": Column.RDEV,
 }
 _COLUMNS = {"t_ns": Column.T, **_PLAIN, **_STRINGS}
-_AROUND = ((Present.ENTER, Column.ENTER), (Present.EXIT, Column.EXIT))
-_PARENTS = {
-    "parent_mtime_ns": (Present.PARENT_MTIME, Column.PARENT_MTIME),
-    "parent2_mtime_ns": (Present.PARENT2_MTIME, Column.PARENT2_MTIME),
+_PARENTS = {"parent_mtime_ns": Present.PARENT_MTIME, "parent2_mtime_ns": Present.PARENT2_MTIME}
+_SPARSE: dict[int, tuple[int, ...]] = {
+    Present.ENTER: (Column.ENTER,),
+    Present.EXIT: (Column.EXIT,),
+    Present.META: tuple(_META.values()),
+    Present.PARENT_MTIME: (Column.PARENT_MTIME,),
+    Present.PARENT2_MTIME: (Column.PARENT2_MTIME,),
 }
+_DATA = (Column.DATA_OFFSET, Column.DATA_LENGTH, Column.DATA_BLOB, Column.DATA_START)
 _get_numbers = attrgetter(
     "t_ns", "tid", "enter_ns", "exit_ns", "parent_mtime_ns", "parent2_mtime_ns", "meta", "data", *_PLAIN
 )
@@ -174,7 +179,9 @@ class EventBlock:
         self._reader = ColumnReader(value)
         self._columns: dict[str, Sequence[int]] = {}
         self._strings: list[bytes] | None = None
-        self._fields: list[Sequence[Any]] | None = None
+        self._rows: _Rows | None = None
+        self._single_events = 0
+        self._built: list[Event] | None = None
 
     @property
     def last(self) -> int:
@@ -209,66 +216,83 @@ class EventBlock:
 
     def event(self, number: int) -> Event:
         """Return the event of that number."""
+        self._single_events += 1
+        if self._single_events == _MANY:
+            self._built = list(self.events(self.first, self.last))
+        if self._built is not None:
+            return self._built[number - self.first]
         return next(self.events(number, number))
 
     def events(self, first: int, last: int) -> Iterator[Event]:
         """Yield the events of the block from ``first`` to ``last``."""
+        if self._rows is None:
+            self._rows = _Rows(self, self._reader)
         begin, end = max(first, self.first) - self.first, min(last, self.last) - self.first + 1
-        if self._fields is None:
-            self._fields = _fields_of(self, self._reader)
-        return map(Event, *(values[begin:end] for values in self._fields))
+        return map(Event, *self._rows.fields(begin, max(begin, end)))
 
 
-def _fields_of(block: EventBlock, reader: ColumnReader) -> list[Sequence[Any]]:
-    """Return a list for each field of Event, in the order of the fields, with an entry for each event."""
-    strings, present = block.strings, reader.numbers(Column.PRESENT, block.count)
-    columns: dict[str, Sequence[Any]] = {name: block.column(name) for name in ("t_ns", "tid", *_PLAIN)}
-    columns |= {name: [strings[place] for place in block.column(name)] for name in _STRINGS}
-    columns["number"] = range(block.first, block.last + 1)
-    columns["kind"] = _members(Kind, columns["kind"])
-    columns["marks"] = _members(Mark, columns["marks"])
-    times = columns["t_ns"]
-    enter, exit_ = (_sparse(reader, present, bit, column) for bit, column in _AROUND)
-    columns["enter_ns"] = [0 if gap is None else at - gap for at, gap in zip(times, enter, strict=True)]
-    columns["exit_ns"] = [0 if gap is None else at + gap for at, gap in zip(times, exit_, strict=True)]
-    for name, (bit, column) in _PARENTS.items():
-        columns[name] = [mtime or 0 for mtime in _sparse(reader, present, bit, column)]
-    columns["meta"] = _read_metas(reader, present)
-    columns["data"] = _read_data(reader, columns["offset"], columns["length"])
-    return [columns[field.name] for field in dataclasses.fields(Event)]
+class _Rows:
+    """Turn rows of a block's columns into what the fields of Event hold."""
 
+    def __init__(self, block: EventBlock, reader: ColumnReader) -> None:
+        self._block = block
+        self._present = reader.numbers(Column.PRESENT, block.count)
+        self._plain = {name: block.column(name) for name in ("t_ns", "tid", *_PLAIN)}
+        self._texts = {name: block.column(name) for name in _STRINGS}
+        self._sparse: dict[int, Sequence[int]] = {}
+        for bit, columns in _SPARSE.items():
+            held = self._places(bit, block.count)
+            self._sparse |= {column: reader.numbers(column, held) for column in columns}
+        self._piece_counts = reader.numbers(Column.DATA_COUNT, block.count)
+        if min(self._piece_counts) < 0:
+            raise DamagedTraceError("A block of events has a negative number of pieces.")
+        self._pieces = [reader.numbers(column, sum(self._piece_counts)) for column in _DATA]
 
-def _sparse(reader: ColumnReader, present: Sequence[int], bit: int, column: int) -> list[int | None]:
-    """Return an entry for each event of a column that only those with ``bit`` have."""
-    values = iter(reader.numbers(column, sum(1 for bits in present if bits & bit)))
-    return [next(values) if bits & bit else None for bits in present]
+    def _places(self, bit: int, end: int) -> int:
+        """Return how many rows before ``end`` have an entry in the columns of ``bit``."""
+        return sum(1 for bits in self._present[:end] if bits & bit)
 
+    def fields(self, begin: int, end: int) -> list[Sequence[Any]]:
+        """Return a list for each field of Event, in the order of the fields, with an entry for each row."""
+        strings, first = self._block.strings, self._block.first
+        columns: dict[str, Sequence[Any]] = {name: values[begin:end] for name, values in self._plain.items()}
+        columns |= {name: [strings[place] for place in places[begin:end]] for name, places in self._texts.items()}
+        columns["number"] = range(first + begin, first + end)
+        columns["kind"] = _members(Kind, columns["kind"])
+        columns["marks"] = _members(Mark, columns["marks"])
+        (enter,) = self._entries(Present.ENTER, begin, end)
+        (exit_,) = self._entries(Present.EXIT, begin, end)
+        times = columns["t_ns"]
+        columns["enter_ns"] = [0 if gap is None else at - gap for at, gap in zip(times, enter, strict=True)]
+        columns["exit_ns"] = [0 if gap is None else at + gap for at, gap in zip(times, exit_, strict=True)]
+        for name, bit in _PARENTS.items():
+            columns[name] = [mtime or 0 for mtime in self._entries(bit, begin, end)[0]]
+        metas = zip(*self._entries(Present.META, begin, end), strict=True)
+        columns["meta"] = [None if row[0] is None else _meta(row) for row in metas]
+        columns["data"] = self._data(begin, end, columns["offset"], columns["length"])
+        return [columns[field.name] for field in dataclasses.fields(Event)]
 
-def _read_metas(reader: ColumnReader, present: Sequence[int]) -> list[Meta | None]:
-    columns = [_sparse(reader, present, Present.META, column) for column in _META.values()]
-    return [None if row[0] is None else _meta(row) for row in zip(*columns, strict=True)]
+    def _entries(self, bit: int, begin: int, end: int) -> list[list[int | None]]:
+        """Return the entries of rows in the columns of ``bit``, None for a row that has none."""
+        place, present = self._places(bit, begin), self._present[begin:end]
+        columns = [iter(self._sparse[column][place : place + end - begin]) for column in _SPARSE[bit]]
+        return [[next(values) if bits & bit else None for bits in present] for values in columns]
+
+    def _data(self, begin: int, end: int, offsets: Sequence[int], lengths: Sequence[int]) -> list[tuple[Data, ...]]:
+        place, counts = sum(self._piece_counts[:begin]), self._piece_counts[begin:end]
+        pieces = zip(*(column[place : place + sum(counts)] for column in self._pieces), strict=True)
+        return [
+            tuple(Data(at + offset, more + length, blob, start) for at, more, blob, start in islice(pieces, count))
+            if count
+            else ()
+            for offset, length, count in zip(offsets, lengths, counts, strict=True)
+        ]
 
 
 def _meta(row: tuple[Any, ...]) -> Meta:
     if not 0 <= row[0] < 1 << 32:
         raise DamagedTraceError("An event has an invalid mode.")
     return Meta(*row)
-
-
-def _read_data(reader: ColumnReader, offsets: Sequence[int], lengths: Sequence[int]) -> list[tuple[Data, ...]]:
-    counts = reader.numbers(Column.DATA_COUNT, len(offsets))
-    if min(counts) < 0:
-        raise DamagedTraceError("A block of events has a negative number of pieces.")
-    wanted = (Column.DATA_OFFSET, Column.DATA_LENGTH, Column.DATA_BLOB, Column.DATA_START)
-    pieces = zip(*(reader.numbers(column, sum(counts)) for column in wanted), strict=True)
-    return [
-        tuple(
-            Data(beyond + offset, longer + length, blob, start) for beyond, longer, blob, start in islice(pieces, count)
-        )
-        if count
-        else ()
-        for offset, length, count in zip(offsets, lengths, counts, strict=True)
-    ]
 
 
 def _members(kind: type[_E], values: Sequence[int]) -> list[_E]:

@@ -280,4 +280,3 @@ def _failure(cursor: rocksdict.RdictIter) -> str | None:
     except Exception as error:
         return _one_line(error)
     return None
-
