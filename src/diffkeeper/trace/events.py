@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Event, Kind, Mark
@@ -74,13 +75,19 @@ def last_matching(reader: EventReader, wanted: EventFilter, count: int) -> Itera
 
 
 def _built(reader: EventReader, block: EventBlock, rows: Sequence[int]) -> Iterator[Event]:
-    for row in rows:
-        try:
-            event = block.event(block.first + row)
-        except DamagedTraceError as error:
-            _note(reader, block, error)
-            return
-        yield event
+    if not rows:
+        return
+    first, last = rows[0], rows[-1]
+    try:
+        if (last - first) > 16 * len(rows):
+            yield from [block.event(block.first + row) for row in rows]
+        else:
+            chosen = bytearray(last - first + 1)
+            for row in rows:
+                chosen[row - first] = 1
+            yield from compress(block.events(block.first + first, block.first + last), chosen)
+    except DamagedTraceError as error:
+        _note(reader, block, error)
 
 
 def _note(reader: EventReader, block: EventBlock, error: DamagedTraceError) -> None:
