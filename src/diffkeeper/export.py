@@ -93,6 +93,8 @@ def _put(tree: Source, entry: Entry, target: Target, report: ExportReport) -> No
         if error.errno in _HOPELESS:
             raise DiffkeeperError(f"export stopped: {error.strerror} at {report.out}") from error
         report.skipped.append(Remark(entry.path, error.strerror or str(error)))
+    except (ValueError, OverflowError) as error:  # a size, time or owner that no file can have
+        report.skipped.append(Remark(entry.path, str(error)))
     else:
         report.entries += 1
         report.bytes += entry.size if is_new and entry.kind == "f" else 0

@@ -87,8 +87,8 @@ class Folder:
             if entry is not None:
                 try:
                     self._set_attributes(self._enter(path), entry)
-                except OSError as error:
-                    self._remarks.append(Remark(path, f"attributes: {error.strerror}"))
+                except (OSError, ValueError, OverflowError) as error:
+                    self._remarks.append(Remark(path, f"attributes: {error}"))
         return self._remarks
 
     # --- directories ---
