@@ -340,7 +340,8 @@ __noinline u32 judge(u64 pointer)
 		return OUTSIDE;
 	verdict_key(&key, inode, dev);
 	known = bpf_map_lookup_elem(&verdicts, &key);
-	if (known && known->epoch == counters.epoch)
+	/* UNKNOWN is asked again each time: it holds while a file has several links, and losing one is no rename. */
+	if (known && known->epoch == counters.epoch && known->answer != UNKNOWN)
 		return known->answer;
 	made.epoch = counters.epoch;
 	made.answer = fresh_verdict(inode, dev);
