@@ -27,7 +27,7 @@ from oracle.replayed import TraceReader
 
 PROGRAMS = sorted((Path(__file__).parent / "c").glob("*.c"))
 NO_FACILITY = 77  # a program's exit status when the file system lacks what it tests
-_FIELD = re.compile(r" (\w+)=(-?\w+)")
+_FIELD = re.compile(r" (\w+)=(-?[\w.]+)")
 _META = ("mode", "uid", "gid", "mtime_ns")
 
 pytestmark = pytest.mark.ebpf
@@ -104,7 +104,7 @@ def test_what_a_program_does_is_recorded(source: Path, tmp_path: Path) -> None:
         pytest.skip("this file system lacks what is tested")
     assert done.returncode == 0, done.stderr.decode()
     with Trace.open(trace_path) as trace:
-        events = list(trace.timeline())
+        events = list(trace.timeline(ops="all", output=True))
         missing = [each for each in expectations(source.read_text()) if not _holds(each, events)]
         listing = "\n".join(describe_event(event) for event in events[:200])
         assert not missing, f"{missing}\nThe timeline:\n{listing}"

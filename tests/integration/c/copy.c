@@ -6,7 +6,7 @@
  * the descriptors keep; copies within one file; sources outside of the tree.
  *
  * EXPECT: COPY range length=50000
- * EXPECT: WRITE sent length=50000
+ * EXPECT: COPY sent length=50000
  * EXPECT: WRITE spliced length=11
  */
 #include "must.h"
