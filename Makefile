@@ -17,10 +17,13 @@ setup: $(READY)
 $(READY): pyproject.toml hatch_build.py scripts/setup $(wildcard native/*.c native/*.h)
 	@scripts/setup
 
+$(READY)-for-tests: $(READY)
+	@scripts/setup tests
+
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" demo/run
 
-test: $(READY)
+test: $(READY)-for-tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(READY)

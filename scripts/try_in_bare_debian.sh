@@ -20,7 +20,7 @@ ca_inside=/usr/local/share/ca-bundle.pem
 if [ -n "${BARE_TREE:-}" ]; then tree=$BARE_TREE; else tree=$(mktemp -d) && keep=no; fi
 
 leave() {
-    for place in sys proc; do mountpoint -q "$tree/$place" && umount -l "$tree/$place"; done
+    for place in dev/pts sys proc; do mountpoint -q "$tree/$place" && umount -l "$tree/$place"; done
     [ "${keep:-yes}" = yes ] || rm -rf --one-file-system "$tree"
 }
 trap leave EXIT
@@ -31,6 +31,7 @@ if [ ! -e "$tree/usr/bin/make" ]; then
 fi
 mount -t proc proc "$tree/proc"
 mount --rbind --make-rslave /sys "$tree/sys"
+mount -t devpts -o newinstance,ptmxmode=666 devpts "$tree/dev/pts" # tests of what a command sees of its terminal
 cp /etc/resolv.conf "$tree/etc/resolv.conf"
 [ -z "${BARE_SOURCES:-}" ] || cp "$BARE_SOURCES" "$tree/etc/apt/sources.list.d/"
 settings=(PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8)
