@@ -60,7 +60,7 @@ DECODERS: list[Callable[[bytes], object]] = [
 
 @pytest.mark.parametrize("decoder", DECODERS, ids=range(len(DECODERS)))
 @given(st.binary(max_size=200))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_bytes_give_a_value_or_a_trace_error(decoder: Callable[[bytes], object], data: bytes) -> None:
     with contextlib.suppress(TraceError):
         decoder(data)
@@ -111,13 +111,13 @@ def numbered(events: list[Event]) -> list[Event]:
 
 
 @given(st.lists(EVENTS, min_size=1, max_size=8).map(numbered))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_events_survive_a_block(events: list[Event]) -> None:
     assert list(EventBlock(1, len(events), encode_block(events)).events(1, len(events))) == events
 
 
 @given(st.lists(st.integers(-(2**126), 2**126) | st.integers(-400, 400), max_size=20), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_numbers_survive_a_column(values: list[int], differences: bool) -> None:
     writer = ColumnWriter()
     writer.numbers(1, values, differences)
@@ -133,14 +133,14 @@ def _spoiled(data: bytes, chance: random.Random) -> bytes:
 
 
 @given(st.lists(EVENTS, min_size=3, max_size=3).map(numbered), st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_spoiled_block_gives_events_or_a_trace_error(events: list[Event], chance: random.Random) -> None:
     with contextlib.suppress(TraceError):
         _decode_block(_spoiled(encode_block(events), chance))
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_spoiled_checkpoint_gives_a_sound_tree_or_a_trace_error(chance: random.Random) -> None:
     tree = Tree()
     root = tree.add_root(b"", (5, 2, 0), Meta(0o40755, 1, 2, 3))
@@ -159,7 +159,7 @@ def test_a_spoiled_checkpoint_gives_a_sound_tree_or_a_trace_error(chance: random
 
 
 @given(st.binary(max_size=3000), st.lists(st.tuples(st.integers(0, 3000), st.binary(max_size=40)), max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_bytes_survive_encoding_against_any_base(base: bytes, edits: list[tuple[int, bytes]]) -> None:
     raw = base
     for place, data in edits:
@@ -169,7 +169,7 @@ def test_any_bytes_survive_encoding_against_any_base(base: bytes, edits: list[tu
 
 
 @given(st.binary(max_size=400), st.binary(max_size=400), st.integers(-500, 500))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_adding_differences_is_done_byte_by_byte(differences: bytes, base: bytes, position: int) -> None:
     places = range(position, position + len(differences))
     window = [base[place] if 0 <= place < len(base) else 0 for place in places]

@@ -32,7 +32,7 @@ def journal(payloads: list[bytes]) -> tuple[bytes, list[int]]:
 
 
 @given(PAYLOADS, st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_journal_cut_at_any_byte_yields_the_batches_before_the_cut(
     payloads: list[bytes], draw: st.DataObject
 ) -> None:
@@ -42,7 +42,7 @@ def test_a_journal_cut_at_any_byte_yields_the_batches_before_the_cut(
 
 
 @given(PAYLOADS, st.data(), st.integers(1, 255))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_changed_byte_ends_the_segment_there(payloads: list[bytes], draw: st.DataObject, change: int) -> None:
     data, ends = journal(payloads)
     place = draw.draw(st.integers(0, len(data) - 1))
@@ -56,7 +56,7 @@ def test_a_changed_byte_ends_the_segment_there(payloads: list[bytes], draw: st.D
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_bytes_are_a_journal_without_batches(data: bytes) -> None:
     found, damage = read(data)
     assert found == []
@@ -64,7 +64,7 @@ def test_any_bytes_are_a_journal_without_batches(data: bytes) -> None:
 
 
 @given(PAYLOADS, st.binary(max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_what_is_left_over_from_a_former_use_is_not_read(payloads: list[bytes], rest: bytes) -> None:
     data, _ = journal(payloads)
     old = b"".join(encode_batch(1, TRACE_ID, number, 0, b"old") for number in range(1, 4))

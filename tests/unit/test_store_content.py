@@ -235,6 +235,13 @@ def test_every_size_and_kind_of_bytes_survives_encoding(size: int) -> None:
             assert deltas.decode(encoded, base.raw if encoded.base else b"") == raw
 
 
+def test_a_base_of_a_few_bytes_is_neither_used_nor_believed() -> None:
+    raw, base = noise(500), deltas.Base(hashlib.sha256(b"tiny").digest(), b"tiny", 0)
+    assert deltas.parse(deltas.encode(raw, base)).base == b""
+    with pytest.raises(DamagedTraceError):
+        deltas.decode(deltas.Encoded(deltas.PREFIX, 1, 500, base.digest, zstd.compress(raw)), base.raw)
+
+
 def test_a_chunk_that_is_damaged_is_named(rocks: RocksStore) -> None:
     data = b"some text that compresses, some text that compresses, some text"
     digest = hashlib.sha256(data).digest()

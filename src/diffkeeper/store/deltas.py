@@ -59,7 +59,7 @@ class Base:
 def encode(raw: bytes, base: Base | None = None) -> bytes:
     """Return the smallest quick encoding of ``raw``, against ``base`` where that is given and pays."""
     alone = _alone(raw)
-    if base is None or base.depth >= MAX_DEPTH or len(raw) < _WORTH_A_BASE or not base.raw:
+    if base is None or base.depth >= MAX_DEPTH or min(len(raw), len(base.raw)) < _WORTH_A_BASE:
         return alone
     frame = zstd.compress_after(raw, base.raw)
     delta = Encoded(PREFIX, base.depth + 1, len(raw), base.digest, frame).to_bytes()

@@ -85,9 +85,11 @@ class RocksStore:
         """
         if not os.path.isdir(path):
             raise NoSuchTraceError(f"There is no store at {os.fspath(path)}.")
-        links = tempfile.mkdtemp(prefix="diffkeeper-")
+        with _failures_as(TraceError, "cannot open the store"):
+            links = tempfile.mkdtemp(prefix="diffkeeper-")
         try:
-            _link_files(Path(path), Path(links))
+            with _failures_as(TraceError, "cannot open the store"):
+                _link_files(Path(path), Path(links))
             database, damage = _open_links(links)
         except BaseException:
             shutil.rmtree(links, ignore_errors=True)

@@ -30,6 +30,7 @@ MAX_WINDOW_LOG = 23  # what a reader accepts: 8 MiB, whatever a frame from a str
 
 # At level 1 the match finder forgets a prefix beyond some 100 kB: there only long-distance matching finds it again.
 LONG_DISTANCE_FROM = 1 << 16
+MIN_PREFIX_BYTES = 8  # zstd takes no shorter one
 
 
 def compress(data: bytes, level: int = LEVEL) -> bytes:
@@ -38,7 +39,7 @@ def compress(data: bytes, level: int = LEVEL) -> bytes:
 
 
 def compress_after(data: bytes, prefix: bytes) -> bytes:
-    """Return ``data`` as one frame that refers to ``prefix`` (the previous version of the same bytes)."""
+    """Return ``data`` as one frame that refers to ``prefix``, of at least MIN_PREFIX_BYTES (the version before it)."""
     span = len(prefix) + len(data)
     options: dict[int, int] = {
         CompressionParameter.compression_level: LEVEL,
@@ -52,6 +53,8 @@ def compress_after(data: bytes, prefix: bytes) -> bytes:
 
 def decompress(frame: bytes, limit: int, prefix: bytes = b"") -> bytes:
     """Return what ``frame`` holds; raise DamagedTraceError unless it is one whole frame of at most ``limit`` bytes."""
+    if 0 < len(prefix) < MIN_PREFIX_BYTES:
+        raise DamagedTraceError("Compressed data refers to a prefix that is too short.")
     options: dict[int, int] = {DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
     dictionary = ZstdDict(prefix, is_raw=True).as_prefix if prefix else None
     decompressor = ZstdDecompressor(zstd_dict=dictionary, options=options)
