@@ -354,6 +354,12 @@ static __always_inline u32 verdict_of(struct inode *inode)
 	return judge((u64)inode);
 }
 
+/* The flag of a record about an inode that may as well stand outside: replay knows, and ignores it then. */
+static __always_inline u16 doubt(u32 verdict)
+{
+	return verdict == UNKNOWN ? DK_F_UNCERTAIN : 0;
+}
+
 static __always_inline void forget_verdict(struct inode *inode)
 {
 	struct verdict_key key = {0};
@@ -845,7 +851,7 @@ __noinline int leave_write(struct call_args *args)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct dk_task *state = bpf_task_storage_get(&tasks, task, 0, 0);
 	struct target target = {0};
-	u32 stream;
+	u32 stream, verdict;
 	int found = 0;
 
 	if (!args)
@@ -860,9 +866,12 @@ __noinline int leave_write(struct call_args *args)
 		state->lock_bytes = 0;
 		state->call = 0;
 	}
-	if (!found || verdict_of(target.inode) == OUTSIDE)
+	if (!found)
 		return 0;
-	return send_data(args, &target, target.flags | writer_flags(state));
+	verdict = verdict_of(target.inode);
+	if (verdict == OUTSIDE)
+		return 0;
+	return send_data(args, &target, target.flags | doubt(verdict) | writer_flags(state));
 }
 
 /* ---- copies inside the kernel ---- */
@@ -933,7 +942,7 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 	struct target target = {0};
 	struct file *from, *to;
 	struct inode *source;
-	u32 stream;
+	u32 stream, verdict;
 	int is_clone;
 
 	if (!space || !args || !state)
@@ -953,11 +962,14 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 	stream = is_clone ? 0 : output_stream(to);
 	if (stream)
 		send_output(args, state, stream);
-	if (!find_target(&target, args, state, plan.to) || verdict_of(target.inode) == OUTSIDE)
+	if (!find_target(&target, args, state, plan.to))
+		return 0;
+	verdict = verdict_of(target.inode);
+	if (verdict == OUTSIDE)
 		return 0;
 	source = inode_of(from);
 	fill_header(&record->header, DK_COPY, plan.op, sizeof(*record));
-	record->header.flags = target.flags | writer_flags(state);
+	record->header.flags = target.flags | doubt(verdict) | writer_flags(state);
 	record->header.result = args->result;
 	record->header.enter_ns = state->enter_ns;
 	if (target.t_ns)
@@ -1302,7 +1314,7 @@ __noinline int leave_open(struct call_args *args, struct dk_task *state)
 	struct dentry *dentry = 0, *above = 0;
 	const unsigned char *name = 0;
 	u64 end, flags;
-	u32 mode = 0, length = 0;
+	u32 mode = 0, length = 0, verdict;
 
 	if (!space || !args || !state)
 		return 0;
@@ -1316,13 +1328,14 @@ __noinline int leave_open(struct call_args *args, struct dk_task *state)
 		return 0;
 	if (mode & FMODE_CREATED)
 		forget_verdict(inode);
-	if (verdict_of(inode) == OUTSIDE)
+	verdict = verdict_of(inode);
+	if (verdict == OUTSIDE)
 		return 0;
 	read_field(&dentry, file, f_path.dentry);
 	read_field(&above, dentry, d_parent);
 	read_field(&parent, above, d_inode);
 	fill_header(&record->header, DK_OPEN, 0, 0);
-	record->header.flags = writer_flags(state);
+	record->header.flags = doubt(verdict) | writer_flags(state);
 	record->header.result = args->result;
 	fill_times(&record->header, state);
 	read_inode(&record->inode, inode);
@@ -1351,6 +1364,7 @@ __noinline int leave_size(struct call_args *args, struct dk_task *state)
 {
 	struct dk_size record = {0};
 	struct inode *inode = 0;
+	u32 verdict;
 
 	if (!args || !state)
 		return 0;
@@ -1358,10 +1372,13 @@ __noinline int leave_size(struct call_args *args, struct dk_task *state)
 		inode = inode_of(file_of(args->a[0]));
 	if (state->touched_count && (args->call == CALL_TRUNCATE || !inode))
 		inode = touched_inode(state, 0);
-	if (!inode || !is_regular(mode_of(inode)) || verdict_of(inode) == OUTSIDE)
+	if (!inode || !is_regular(mode_of(inode)))
+		return 0;
+	verdict = verdict_of(inode);
+	if (verdict == OUTSIDE)
 		return 0;
 	fill_header(&record.header, DK_SIZE, args->call == CALL_FALLOCATE ? DK_OP_FALLOCATE : DK_OP_TRUNCATE, sizeof(record));
-	record.header.flags = writer_flags(state);
+	record.header.flags = doubt(verdict) | writer_flags(state);
 	fill_times(&record.header, state);
 	if (state->touched_count && state->touched[0].pointer != (u64)inode)
 		record.header.flags |= DK_F_AMBIGUOUS;
@@ -1406,14 +1423,18 @@ __noinline int leave_attr(struct call_args *args, struct dk_task *state)
 	struct dk_attr *record = (void *)space;
 	struct inode *inode;
 	u64 end = sizeof(*record);
+	u32 verdict;
 
 	if (!space || !args || !state || !state->touched_count)
 		return 0;
 	inode = touched_inode(state, 0);
-	if (!inode || verdict_of(inode) == OUTSIDE)
+	if (!inode)
+		return 0;
+	verdict = verdict_of(inode);
+	if (verdict == OUTSIDE)
 		return 0;
 	fill_header(&record->header, DK_ATTR, DK_OP_CHMOD + (args->call - CALL_CHMOD), 0);
-	record->header.flags = writer_flags(state);
+	record->header.flags = doubt(verdict) | writer_flags(state);
 	fill_times(&record->header, state);
 	read_inode(&record->inode, inode);
 	record->name_len = record->value_len = record->value_full = record->zero = 0;
@@ -1430,15 +1451,18 @@ static __always_inline void enter_close(u32 fd)
 	struct file *file = file_of(fd);
 	struct inode *inode = inode_of(file);
 	struct dk_close record = {0};
-	u32 mode = 0;
+	u32 mode = 0, verdict;
 
 	if (!inode)
 		return;
 	read_field(&mode, file, f_mode);
-	if (!(mode & FMODE_WRITE) || !is_regular(mode_of(inode)) || verdict_of(inode) == OUTSIDE)
+	if (!(mode & FMODE_WRITE) || !is_regular(mode_of(inode)))
+		return;
+	verdict = verdict_of(inode);
+	if (verdict == OUTSIDE)
 		return;
 	fill_header(&record.header, DK_CLOSE, 0, sizeof(record));
-	record.header.flags = writer_flags(0);
+	record.header.flags = doubt(verdict) | writer_flags(0);
 	read_inode(&record.inode, inode);
 	put(&record, sizeof(record), 0);
 }

@@ -55,10 +55,10 @@ _LOST = Struct("<QQ")
 
 DATA, PIECE, COPY, SIZE, NAME, OPEN, ATTR, CLOSE, OUTPUT, PROCESS, EXEC, EXIT, DIRECTORY, LATE, ENTRY, LOST = range(1, 17)
 _MORE = 512
-_FLAGS = 255  # the bits that Flag names; the wire's own stay behind
+_FLAGS = 255 | 1024  # the bits that Flag names; the wire's own stay behind
 _O_TMPFILE = 0o20000000
 _LOST_CHANNELS = ("ring", "table", "recursion", "queue")
-_FLAG_OF = tuple(Flag(bits) for bits in range(256))
+_FLAG_OF = {bits: Flag(bits) for bits in (*range(256), *range(1024, 1280))}
 
 Pieces = tuple[tuple[int, bytes], ...]
 Head = tuple[int, int, int, int, int, int, int, int, int, int, int]

@@ -22,6 +22,7 @@ class Flag(IntFlag):
     FAULT = 16  # part of the payload could not be read
     APPEND = 32  # the open file had O_APPEND
     DIRECT = 64  # the open file had O_DIRECT
+    UNCERTAIN = 1024  # the inode may stand outside of the roots: ignore it when it is not known
     UNTOUCHED = 128  # the kernel offers no hook for touched inodes: resolve by strings
 
 

@@ -25,6 +25,7 @@ from diffkeeper.model.observation import (
     DirectorySeen,
     EntryRead,
     EventsLost,
+    Flag,
     Inode,
     LateData,
     NameChanged,
@@ -106,16 +107,16 @@ class Resolver:
         """End the blobs of files that nobody closed; call it when no more observations come."""
         self._content.finish()
 
-    def _unknown(self, inode: Inode) -> None:
-        """Count a file that should be in the tree; other links of a file, and files without a name, need not be."""
-        if inode.nlink == 1 and not self._ledger.is_folding:
+    def _unknown(self, seen: DataWritten | Opened | SizeChanged | AttributeChanged) -> None:
+        """Count a file that should be in the tree; what the kernel could not place, and files without a name, need not."""
+        if seen.inode.nlink and not seen.flags & Flag.UNCERTAIN and not self._ledger.is_folding:
             self.counters["unknown_files"] += 1
 
     def _data_written(self, seen: DataWritten, late: tuple[Late, ...], is_exact: bool) -> None:
         ledger, inode = self._ledger, seen.inode
         node = ledger.tree.identities.get((inode.dev, inode.ino, inode.generation)) or ledger.find(inode)
         if node is None or node.content is None:
-            self._unknown(inode)
+            self._unknown(seen)
             return
         offset, length, payload, number = seen.offset, seen.length, seen.payload, node.number
         if length <= 0 or offset < 0:
@@ -167,6 +168,8 @@ class Resolver:
         source = self._ledger.find(seen.source)
         if source is None or source.content is None:
             return None
+        if not source.names and seen.source.nlink > 0:
+            return None  # its only links are outside, where writing is not seen
         is_known = not source.content.slice(seen.source_offset, seen.length).has_unknown
         return source if is_known or not late else None
 
@@ -181,12 +184,12 @@ class Resolver:
         elif seen.truncated and node is not None and node.content is not None:
             self._cut(seen, node, 0)
         elif seen.truncated and parent is not None and parent.is_directory and seen.name and seen.inode.nlink:
-            self._unknown(seen.inode)  # its bytes are known now: none
+            self._unknown(seen)  # its bytes are known now: none
             inode = seen.inode
             empty = Inode(*inode.identity, inode.mode, inode.nlink, inode.uid, inode.gid, 0, inode.mtime_ns, inode.rdev)
             self._importer.entry(seen, parent, seen.name, empty)
         elif seen.truncated:
-            self._unknown(seen.inode)
+            self._unknown(seen)
 
     def _settled(self, seen: Opened, parent: Node) -> Node | None:
         child = self.tree.child(parent, seen.name)
@@ -236,7 +239,7 @@ class Resolver:
     def _size_changed(self, seen: SizeChanged, late: tuple[Late, ...], is_exact: bool) -> None:
         node = self._ledger.find(seen.inode)
         if node is None or node.content is None:
-            self._unknown(seen.inode)
+            self._unknown(seen)
         elif seen.length < 0 or seen.offset < 0:
             return
         elif seen.op == SizeOp.TRUNCATE:
@@ -262,7 +265,7 @@ class Resolver:
         node = self._ledger.find(seen.inode)
         kind = _ATTRIBUTE_KINDS.get(seen.op)
         if node is None or kind is None:
-            self._unknown(seen.inode)
+            self._unknown(seen)
             return
         marks = Mark(0) if seen.value_is_known else Mark.UNKNOWN_DATA
         path, meta = self._ledger.path(node), meta_of(seen.inode, node.meta)
