@@ -108,7 +108,7 @@ class Resolver:
         self._content.finish()
 
     def _unknown(self, seen: DataWritten | Opened | SizeChanged | AttributeChanged) -> None:
-        """Count a file that should be in the tree; what the kernel could not place, and files without a name, need not."""
+        """Count a file that should be in the tree; what may stand outside, and files without a name, need not be."""
         if seen.inode.nlink and not seen.flags & Flag.UNCERTAIN and not self._ledger.is_folding:
             self.counters["unknown_files"] += 1
 
