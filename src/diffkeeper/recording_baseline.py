@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from diffkeeper.baseline import BaselineRoot, take_baseline
+from diffkeeper.baseline import BaselineRoot, Progress, take_baseline
 from diffkeeper.rules import Rules
 from diffkeeper.store import deltas
 from diffkeeper.store.format import SessionFacts
 from diffkeeper.store.journal import BatchKind, JournalWriter
 from diffkeeper.watch_roots import WatchRoot, device_and_inode
 
-if TYPE_CHECKING:
-    from diffkeeper.recording_session import Settings
 
-
-def take(path: Path, facts: SessionFacts, roots: Sequence[WatchRoot], settings: Settings) -> None:
+def take(path: Path, facts: SessionFacts, roots: Sequence[WatchRoot], progress: Progress) -> None:
     """Index the roots, and with ``--baseline full`` keep the content of every regular file."""
     writer = JournalWriter(path, facts.trace_id)
     try:
         report = take_baseline(
             [BaselineRoot(root.path, root.label) for root in roots],
             writer,
-            encode=deltas.encode if settings.baseline == "full" else None,
-            rules=Rules.from_patterns(settings.patterns),
+            encode=deltas.encode if facts.baseline == "full" else None,
+            rules=Rules.from_patterns(facts.excludes),
             skip=[device_and_inode(path)],
-            progress=settings.baseline_progress,
+            progress=progress,
         )
         writer.append(BatchKind.END, b"")
     finally:

@@ -132,7 +132,7 @@ class Session:
         engine_facts = self._engine.wait_until_started()
         self._facts.engine_facts = {**engine_facts.details, "exceptions": list(engine_facts.exceptions)}
         self._settings.announce(_first_line(self._facts, path))
-        take(path, self._facts, self._roots, self._settings)
+        take(path, self._facts, self._roots, self._settings.baseline_progress)
 
     def _undo(self, stack: contextlib.ExitStack) -> None:
         """Leave no trace of a recording that never began."""
@@ -275,7 +275,7 @@ def _exit_code(ending: Ending) -> int:
     return os.WEXITSTATUS(ending.wait_status)
 
 
-def _import_what_comes_next() -> Callable[[Path, SessionFacts, Sequence[WatchRoot], Settings], None]:
+def _import_what_comes_next() -> Callable[[Path, SessionFacts, Sequence[WatchRoot], BaselineProgress], None]:
     import diffkeeper.processing.processor  # noqa: F401  # RocksDB, after the command; nobody waits for it now
     from diffkeeper.recording_baseline import take
 

@@ -53,7 +53,9 @@ def test_one_line_before_and_a_summary_after(folder: Path) -> None:
     assert first == "diffkeeper: recording . with ebpf into diffkeeper-trace"
     assert "1 file by 1 process" in summary
     assert summary.endswith(", 4 B, complete. Command exited 3.")
-    assert any("diffkeeper timeline" in hint for hint in hints)
+    assert hints[0].startswith("diffkeeper: last change before exit  00:00.")
+    assert "WRITE a (4B)  sh[" in hints[0]
+    assert [hint.split()[:2] for hint in hints[1:]] == [["diffkeeper", "timeline"], ["diffkeeper", "export"]]
 
 
 @pytest.mark.ebpf

@@ -14,16 +14,15 @@ from typing import Any
 import click
 
 from diffkeeper import engines, recording
+from diffkeeper.cli import record_summary
 from diffkeeper.engines.ebpf import EbpfEngine
 from diffkeeper.engines.protocol import Engine
 from diffkeeper.errors import CommandNotExecutableError, CommandNotFoundError, DiffkeeperError, RecordError
 from diffkeeper.launch import environment_at_start
-from diffkeeper.model.clock import duration
 from diffkeeper.recording import BASELINES, Outcome
 from diffkeeper.sudo import become, find_invoker
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?(?:(\d+)ms)?", re.ASCII)
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _OWN_CODES = (CommandNotFoundError, CommandNotExecutableError)
 
 
@@ -135,7 +134,8 @@ def command(
     except _Terminated as end:
         return 128 + end.number
     if speak:
-        _summarize(outcome, command_line_options=_state_option(state_dir))
+        for line in record_summary.lines(outcome, state_dir):
+            _write(line)
     elif as_json:
         _write(json.dumps(_as_json(outcome)))
     return outcome.exit_code
@@ -203,55 +203,12 @@ def _progress_bar() -> Callable[[int, int], None]:
         now = time.monotonic()
         if now - started > 1 and now - shown > 0.1:
             shown = now
-            os.write(2, f"\rdiffkeeper: baseline: {entries:,} entries, {_size(content_bytes)} \x1b[K\r".encode())
+            os.write(
+                2,
+                f"\rdiffkeeper: baseline: {entries:,} entries, {record_summary.size(content_bytes)} \x1b[K\r".encode(),
+            )
 
     return show
-
-
-def _state_option(state_dir: str) -> str:
-    return (
-        "" if state_dir == "diffkeeper-trace" or "DIFFKEEPER_STATE_DIR" in os.environ else f" --state-dir={state_dir}"
-    )
-
-
-def _summarize(outcome: Outcome, command_line_options: str) -> None:
-    _say(f"{_counts(outcome)} {_ending(outcome)}")
-    for failure in outcome.failures:
-        _say(f"not complete: {failure}")
-    _write(f"  diffkeeper timeline{command_line_options} --last 20")
-
-
-def _counts(outcome: Outcome) -> str:
-    counters = outcome.facts.counters
-    completeness = "complete" if outcome.is_complete else "NOT COMPLETE"
-    taken = duration((outcome.facts.end_monotonic_ns or 0) - outcome.facts.start_monotonic_ns)
-    if not outcome.facts.processed:
-        return f"recorded for {taken}, {completeness}, not yet processed."
-    changes = _count(counters.get("changes", 0), "change", "changes")
-    files = _count(counters.get("files", 0), "file", "files")
-    processes = _count(counters.get("processes", 0), "process", "processes")
-    return f"{changes} to {files} by {processes} in {taken}, {_size(counters.get('bytes', 0))}, {completeness}."
-
-
-def _ending(outcome: Outcome) -> str:
-    if outcome.timed_out:
-        return "Command was ended by --timeout."
-    if os.WIFSIGNALED(outcome.wait_status):
-        number = os.WTERMSIG(outcome.wait_status)
-        return f"Command was killed by signal {number} ({signal.strsignal(number)})."
-    return f"Command exited {outcome.exit_code}."
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
-
-
-def _size(count: float) -> str:
-    for unit in _UNITS:
-        if count < 1024 or unit == _UNITS[-1]:
-            break
-        count /= 1024
-    return f"{int(count)} {unit}" if unit == "B" else f"{count:.1f} {unit}"
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class EbpfEngine:
         """Return what the capture sees; if sudo wants a password for that, ask for it where someone can answer."""
         self._await_hello()
         facts = self._await("started")["facts"]
-        return EngineFacts(NAME, tuple(facts.get("exceptions", ())), facts)
+        return EngineFacts(NAME, tuple(f"this kernel has no {hook}" for hook in facts["missing"]), facts)
 
     def adopt(self, pid: int) -> None:
         """Have the helper take ``pid`` as the recorded command."""

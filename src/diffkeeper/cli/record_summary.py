@@ -1,0 +1,93 @@
+"""What ``record`` says on standard error when the command has ended."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+from collections.abc import Iterator
+
+from diffkeeper.errors import DiffkeeperError
+from diffkeeper.model.clock import duration, precise
+from diffkeeper.recording import Outcome
+from diffkeeper.reporters import describe, escape
+from diffkeeper.reporters.values import Line
+
+_DEFAULT_STATE_DIR = "diffkeeper-trace"
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
+    """Yield the summary: what was counted, what is missing, the last change and the commands that look at it."""
+    yield f"diffkeeper: {_counts(outcome)} {_ending(outcome)}"
+    for failure in outcome.failures:
+        yield f"diffkeeper: not complete: {failure}"
+    option = _state_option(state_dir)
+    changes = outcome.facts.counters.get("changes", 0) if outcome.facts.processed else 0
+    last = _last_change(outcome) if changes else None
+    if last is not None:
+        yield f"diffkeeper: last change before exit  {_described(last)}"
+    yield f"  diffkeeper timeline{option} --last 20"
+    if last is not None:
+        yield f"  diffkeeper export{option} --time=@{last.event.number}^ --out=debug_fs"
+
+
+def _last_change(outcome: Outcome) -> Line | None:
+    from diffkeeper.trace import Trace  # its imports are for those who read a trace
+
+    try:
+        with Trace.open(outcome.trace_path) as trace:
+            event = trace.last_change()
+            if event is None:
+                return None
+            return Line(event, trace.process(event.process).comm if event.process else b"")
+    except (DiffkeeperError, OSError):
+        return None  # whoever reads the trace is told why it cannot be read
+
+
+def _described(line: Line) -> str:
+    event = line.event
+    operation, _, what = describe.prefix(line).partition("] ")[2].partition(" ")
+    process = f"  {escape.name(line.comm) or '?'}[{event.pid}]" if event.pid else ""
+    return f"{precise(event.t_ns)}  @{event.number}  {operation} {what.lstrip()}{process}"
+
+
+def _state_option(state_dir: str) -> str:
+    """Return the option that a reading command needs to find the same trace."""
+    if state_dir == os.environ.get("DIFFKEEPER_STATE_DIR", _DEFAULT_STATE_DIR):
+        return ""
+    return f" --state-dir={shlex.quote(state_dir)}"
+
+
+def _counts(outcome: Outcome) -> str:
+    counters = outcome.facts.counters
+    completeness = "complete" if outcome.is_complete else "NOT COMPLETE"
+    taken = duration((outcome.facts.end_monotonic_ns or 0) - outcome.facts.start_monotonic_ns)
+    if not outcome.facts.processed:
+        return f"recorded for {taken}, {completeness}, not yet processed."
+    changes = _count(counters.get("changes", 0), "change", "changes")
+    files = _count(counters.get("files", 0), "file", "files")
+    processes = _count(counters.get("processes", 0), "process", "processes")
+    return f"{changes} to {files} by {processes} in {taken}, {size(counters.get('bytes', 0))}, {completeness}."
+
+
+def _ending(outcome: Outcome) -> str:
+    if outcome.timed_out:
+        return "Command was ended by --timeout."
+    if os.WIFSIGNALED(outcome.wait_status):
+        number = os.WTERMSIG(outcome.wait_status)
+        return f"Command was killed by signal {number} ({signal.strsignal(number)})."
+    return f"Command exited {outcome.exit_code}."
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people, such as 4.1 MiB."""
+    for unit in _UNITS:
+        if count < 1024 or unit == _UNITS[-1]:
+            break
+        count /= 1024
+    return f"{int(count)} {unit}" if unit == "B" else f"{count:.1f} {unit}"
