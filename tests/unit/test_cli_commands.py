@@ -68,6 +68,18 @@ INFO = TraceInfo(
 )
 
 
+class Columns:
+    first = 1
+    strings = sorted({one.path for one in EVENTS})
+
+    def column(self, name):
+        values = [getattr(one, name) for one in EVENTS]
+        return [self.strings.index(value) for value in values] if name == "path" else values
+
+    def event(self, number):
+        return EVENTS[number - 1]
+
+
 class Trace:
     """Answers as a Trace does, out of lists."""
 
@@ -113,8 +125,8 @@ class Trace:
     def damage(self):
         return list(self.info_now.damage)
 
-    def timeline(self, *, paths, ops, pids, since, until, last, output):
-        shown = EventFilter.of(
+    def filter(self, paths, ops, pids, since, until, output):
+        return EventFilter.of(
             self,
             paths=PathFilter.of(paths),
             ops=ops,
@@ -123,8 +135,14 @@ class Trace:
             until=until and parse_position(until),
             output=output,
         )
-        found = [one for one in EVENTS if shown.admits(one)]
+
+    def events(self, wanted, last):
+        found = [one for one in EVENTS if wanted.admits(one)]
         return iter(found[-last:] if last else found)
+
+    def pages(self, wanted, last):
+        rows = [one.number - 1 for one in self.events(wanted, last)]
+        yield Columns(), rows
 
     def last_change(self):
         return EVENTS[-1]
@@ -225,7 +243,7 @@ def test_no_match_is_one(args, capsys):
 
 
 def test_a_trace_without_events_is_no_failure(fake, monkeypatch):
-    monkeypatch.setattr(fake, "timeline", lambda self, **more: iter(()))
+    monkeypatch.setattr(fake, "pages", lambda self, wanted, last: iter(()))
     assert cli.run(["timeline"]) == 0
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import click
 
@@ -20,11 +21,13 @@ from diffkeeper.cli.options import (
     trace_path,
 )
 from diffkeeper.errors import UsageError
+from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.event import Event, Kind
 from diffkeeper.model.positions import parse_range
+from diffkeeper.model.timeline import EventFilter
 from diffkeeper.reporters import jsonl, terminal
 from diffkeeper.reporters.output import Output, paged, standard
-from diffkeeper.reporters.values import Line, Timeline
+from diffkeeper.reporters.values import Line, Page, Timeline
 from diffkeeper.trace import Trace
 
 _REPORTERS: dict[str, Callable[[Timeline, Output], int]] = {
@@ -86,20 +89,16 @@ def command(
         for position in (since, until):
             if position:
                 resolve(position, opened.extent, quiet)
-        events = opened.timeline(
-            paths=paths, ops=ops, pids=pids, since=since, until=until, last=last, output=output or everything
-        )
-        last_change = opened.last_change()
-        value = Timeline(info, _lines(opened, events), last_change.number if last_change else 0)
+        wanted = opened.filter(paths, ops, pids, since, until, output or everything)
         count = 1  # a reader who leaves the pager early has seen some
         with paged(standard(color)) as place:
-            count = _REPORTERS["jsonl" if as_json else form](value, place)
+            count = _REPORTERS["jsonl" if as_json else form](_timeline(opened, info, wanted, last), place)
         missing = losses(opened)
     if info.state == "broken":
         missing.insert(0, "the recording broke off")
     if verbose:
         say(f"{count:,} events of {info.events:,} in {info.path}: {'; '.join(info.defects) or 'complete'}")
-    return _exit_code(missing, is_empty=not count and bool(paths or ops or pids or since or until), quiet=quiet)
+    return _exit_code(missing, is_empty=not count and wanted.is_narrow, quiet=quiet)
 
 
 def _range(since: str | None, until: str | None, time: str | None) -> tuple[str | None, str | None]:
@@ -111,13 +110,24 @@ def _range(since: str | None, until: str | None, time: str | None) -> tuple[str 
     return asked.since.text if asked.since else None, asked.until.text if asked.until else None
 
 
-def _lines(trace: Trace, events: Iterator[Event]) -> Iterator[Line]:
-    names: dict[int, bytes] = {0: b""}
-    for event in events:
-        comm = names.get(event.process)
-        if comm is None:
-            comm = names[event.process] = trace.process(event.process).comm
-        yield Line(event, comm, trace.data(event) if event.kind == Kind.OUTPUT else b"")
+def _timeline(trace: Trace, info: TraceInfo, wanted: EventFilter, last: int | None) -> Timeline:
+    last_change = trace.last_change()
+
+    @lru_cache
+    def comm_of(process: int) -> bytes:
+        return trace.process(process).comm
+
+    def line_of(event: Event) -> Line:
+        return Line(event, comm_of(event.process), trace.data(event) if event.kind == Kind.OUTPUT else b"")
+
+    return Timeline(
+        info,
+        lines=map(line_of, trace.events(wanted, last)),
+        last_change=last_change.number if last_change else 0,
+        pages=(Page(block, rows) for block, rows in trace.pages(wanted, last)),
+        line_of=line_of,
+        comm_of=comm_of,
+    )
 
 
 def _exit_code(missing: Sequence[str], *, is_empty: bool, quiet: bool) -> int:

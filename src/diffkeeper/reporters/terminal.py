@@ -38,26 +38,25 @@ def report_timeline(timeline: Timeline, output: Output) -> int:
     """Write header and lines; return how many lines there were."""
     output.line(header(timeline.info, output))
     rows = _Rows(timeline, output)
-    write = output.stream.write
     count = 0
-    for line in timeline.lines:
-        write(rows.of_line(line))
-        count += 1
-    for page in timeline.pages:
+    for page in timeline.pages or ():
         output.stream.writelines(rows.of_page(page))
         count += len(page.rows)
+    for line in timeline.lines if timeline.pages is None else ():
+        output.stream.write(rows.of_line(line))
+        count += 1
     return count
 
 
 def report_classic(timeline: Timeline, output: Output) -> int:
     """Write the fixed part of each line alone; return how many lines there were."""
     count = 0
-    for line in timeline.lines:
-        output.line(describe.prefix(line))
-        count += 1
-    for page in timeline.pages:
+    for page in timeline.pages or ():
         output.stream.writelines(f"{prefix}\n" for prefix in prefixes(page, timeline.line_of))
         count += len(page.rows)
+    for line in timeline.lines if timeline.pages is None else ():
+        output.line(describe.prefix(line))
+        count += 1
     return count
 
 

@@ -48,16 +48,16 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Hold a timeline to print: events as ``lines`` or, where there may be a million of them, as ``pages``.
+    """Hold a timeline to print: events as ``lines`` and, where there may be a million of them, the same as ``pages``.
 
-    ``line_of`` makes the line of an event, ``comm_of`` names a process by its key; ``last_change`` is the number of the
-    last change before the exit, 0 for none.
+    A reporter reads one of the two. ``line_of`` makes the line of an event, ``comm_of`` names a process by its key;
+    ``last_change`` is the number of the last change before the exit, 0 for none.
     """
 
     info: TraceInfo
     lines: Iterable[Line] = ()
     last_change: int = 0
-    pages: Iterable[Page] = ()
+    pages: Iterable[Page] | None = None
     line_of: Callable[[Event], Line] = Line
     comm_of: Callable[[int], bytes] = lambda key: b""
 

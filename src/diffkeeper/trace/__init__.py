@@ -24,7 +24,7 @@ from diffkeeper.store.rocks import RocksStore
 from diffkeeper.trace import events
 from diffkeeper.trace.cache import processed_in_cache
 from diffkeeper.trace.diff import changes
-from diffkeeper.trace.events import TraceExtent
+from diffkeeper.trace.events import Page, TraceExtent
 from diffkeeper.trace.info import info_of
 from diffkeeper.trace.view import TreeView
 
@@ -111,7 +111,19 @@ class Trace:
         included. Without ``ops``, processes, closes and, unless ``output``, the command's own output are left out.
         ``last`` yields only the last so many. Raises UsageError (PositionError) for what cannot be understood.
         """
-        wanted = EventFilter.of(
+        return self.events(self.filter(paths, ops, pids, since, until, output), last)
+
+    def filter(
+        self,
+        paths: str | Iterable[str] = (),
+        ops: str | Iterable[str | Kind] = (),
+        pids: int | Iterable[int] = (),
+        since: PositionLike | None = None,
+        until: PositionLike | None = None,
+        output: bool = False,
+    ) -> EventFilter:
+        """Return what ``timeline`` asks of events, for ``events`` and ``pages``."""
+        return EventFilter.of(
             self.extent,
             paths=self._path_filter(paths),
             ops=(ops,) if isinstance(ops, str) else ops,
@@ -120,13 +132,14 @@ class Trace:
             until=None if until is None else _position(until),
             output=output,
         )
-        return self.events(wanted, last)
 
     def events(self, wanted: EventFilter, last: int | None = None) -> Iterator[Event]:
         """Yield the events that a filter admits, in order, or the last so many of them."""
-        if last is None:
-            return events.matching(self._events, wanted)
-        return events.last_matching(self._events, wanted, last)
+        return events.matching(self._events, wanted, last)
+
+    def pages(self, wanted: EventFilter, last: int | None = None) -> Iterator[Page]:
+        """Yield the same events as columns, a block at a time with the places in it: no Event is built."""
+        return events.pages(self._events, wanted, last)
 
     def event(self, number: int) -> Event:
         """Return the event of that number; raises DamagedTraceError where it is not there or cannot be read."""

@@ -54,24 +54,39 @@ class TraceExtent:
         return self._reader.number_at(t_ns)
 
 
-def matching(reader: EventReader, wanted: EventFilter) -> Iterator[Event]:
-    """Yield the events that a filter admits, in order."""
+Page = tuple[EventBlock, Sequence[int]]
+"""A block, and the places in it of the events that were asked for."""
+
+
+_SHOWN = ("kind", "t_ns", "pid", "process", "marks", "path", "size", "length")
+
+
+def matching(reader: EventReader, wanted: EventFilter, last: int | None = None) -> Iterator[Event]:
+    """Yield the events that a filter admits, in order, or the last so many of them."""
+    for block, rows in pages(reader, wanted, last):
+        yield from _built(reader, block, rows)
+
+
+def pages(reader: EventReader, wanted: EventFilter, last: int | None = None) -> Iterator[Page]:
+    """Yield the events that a filter admits as pages, in order, or the last so many of them."""
+    if last is not None:
+        yield from _last_pages(reader, wanted, last)
+        return
     kinds = _mask(wanted)
     for block in reader.blocks(wanted.first, wanted.last, lambda facts: bool(facts.kinds & kinds)):
-        yield from _built(reader, block, _rows(reader, block, wanted))
+        yield block, _rows(reader, block, wanted)
 
 
-def last_matching(reader: EventReader, wanted: EventFilter, count: int) -> Iterator[Event]:
-    """Yield the last ``count`` of the events that a filter admits, in order; reads from the end."""
-    found: list[tuple[EventBlock, Sequence[int]]] = []
+def _last_pages(reader: EventReader, wanted: EventFilter, count: int) -> Iterator[Page]:
+    """Read from the end until ``count`` events are found."""
+    found: list[Page] = []
     for block in _blocks_backwards(reader, wanted):
         if count <= 0:
             break
         rows = _rows(reader, block, wanted)[-count:]
         count -= len(rows)
         found.append((block, rows))
-    for block, rows in reversed(found):
-        yield from _built(reader, block, rows)
+    yield from reversed(found)
 
 
 def _built(reader: EventReader, block: EventBlock, rows: Sequence[int]) -> Iterator[Event]:
@@ -110,6 +125,8 @@ def _mask(wanted: EventFilter) -> int:
 def _rows(reader: EventReader, block: EventBlock, wanted: EventFilter) -> Sequence[int]:
     """Return the places in a block of the events that a filter admits."""
     try:
+        for name in _SHOWN:  # what cannot be read is found here, not while it is printed
+            block.column(name)
         return _rows_of_kinds(block, wanted)
     except DamagedTraceError as error:
         _note(reader, block, error)
