@@ -25,7 +25,7 @@ MAX_COUNT = 1 << 20  # numbers in a column
 
 _CONSTANT, _WIDE, _BYTES, _DIFFERENCES = 0, 5, 6, 128
 _CODES = {1: "B", 2: "h", 3: "i", 4: "q"}
-_SIZES = {1: 1, 2: 2, 3: 4, 4: 8, _WIDE: 16, _BYTES: 1}
+_SIZES = {_CONSTANT: 16, 1: 1, 2: 2, 3: 4, 4: 8, _WIDE: 16}  # bytes an entry, of those that hold numbers
 _COUNT = struct.Struct("<H")
 _COLUMN = struct.Struct("<BBII")
 
@@ -141,10 +141,11 @@ class ColumnReader:
 
 
 def _unpacked(layout: int, count: int, body: bytes) -> Sequence[int]:
-    if layout == _CONSTANT and len(body) == 16:
-        return _constant(int.from_bytes(body, "little", signed=True), count)
-    if layout == _BYTES or len(body) != count * _SIZES.get(layout, 0):
+    entries = 1 if layout == _CONSTANT else count
+    if layout not in _SIZES or len(body) != entries * _SIZES[layout]:
         raise DamagedTraceError("A column has not the length that it should have.")
+    if layout == _CONSTANT:
+        return _constant(int.from_bytes(body, "little", signed=True), count)
     if layout == _WIDE:
         return [int.from_bytes(body[at : at + 16], "little", signed=True) for at in range(0, len(body), 16)]
     return _little_endian(array(_CODES[layout], body))

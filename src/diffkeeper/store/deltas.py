@@ -109,4 +109,4 @@ def _decode(encoded: Encoded, base: bytes) -> bytes:
     if encoded.encoding == BSDIFF:
         patch = zstd.decompress(encoded.body, _MAX_PATCH_BYTES)
         return bsdiff.apply_patch(base, patch, encoded.raw_length)
-    return zstd.decompress(encoded.body, encoded.raw_length, base)
+    return zstd.decompress(encoded.body, encoded.raw_length, base if encoded.encoding == PREFIX else b"")
