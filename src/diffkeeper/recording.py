@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from diffkeeper import engines
@@ -42,6 +42,7 @@ def record(
     forward_signals: bool = False,
     announce: Announce = lambda line: None,
     baseline_progress: BaselineProgress = lambda entries, content_bytes: None,
+    baseline_done: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run ``argv`` and record what it and every other process change below the watched directories.
 
@@ -65,7 +66,7 @@ def record(
         patterns = _patterns(roots, exclude)
         check_command(command[0], variables)
         settings = Settings(
-            command, variables, baseline, patterns, timeout, forward_signals, announce, baseline_progress
+            command, variables, baseline, patterns, timeout, forward_signals, announce, baseline_progress, baseline_done
         )
         stack.callback(chosen.close)
         outcome = Session(settings, chosen, roots, directory).run()

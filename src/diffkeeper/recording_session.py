@@ -44,6 +44,7 @@ class Settings:
     forward_signals: bool
     announce: Announce
     baseline_progress: BaselineProgress
+    baseline_done: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,7 @@ class Session:
         self._facts.engine_facts = {**engine_facts.details, "exceptions": list(engine_facts.exceptions)}
         self._settings.announce(_first_line(self._facts, path))
         take(path, self._facts, self._roots, self._settings.baseline_progress)
+        self._settings.baseline_done()
 
     def _undo(self, stack: contextlib.ExitStack) -> None:
         """Leave no trace of a recording that never began."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from diffkeeper.store.format import read_session
-from integration.ways import CannotRunError, Way, ways
+from integration.ways import CannotRunError, Terminal, Way, ways
 
 pytestmark = pytest.mark.ebpf
 
@@ -55,6 +55,18 @@ def test_the_trace_and_all_in_it_belong_to_the_user(both: tuple[Way, Way]) -> No
         facts = read_session(trace)
         assert (facts.uid, facts.complete) == (way.identity["user"], True)
         assert facts.counters["changes"] >= 2
+
+
+def test_sudo_asks_for_its_password_before_the_command_and_is_gone_then(both: tuple[Way, Way]) -> None:
+    user, _ = both
+    with user.asked_for_password("open sesame"):
+        script = "tty; stty -g; ps -e -o args | grep -c '^sudo .*[h]elper.py'; exit 7"
+        terminal = Terminal(user, user.recorded(["sh", "-c", script]))
+        terminal.read_until(b"password for")
+        terminal.type(b"open sesame\n")
+        assert terminal.wait() == 7
+        assert b"/dev/pts/" in terminal.rest()
+        assert b"\r\n0\r\n" in terminal.output
 
 
 def test_without_the_right_to_use_sudo_the_refusal_names_cause_and_remedies(both: tuple[Way, Way]) -> None:

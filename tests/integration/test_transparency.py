@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import resource
-import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from integration.ways import CannotRunError, Way, ways
+from integration.ways import CannotRunError, Terminal, Way, ways
 
 pytestmark = pytest.mark.ebpf
 
@@ -147,46 +145,11 @@ def test_a_signal_to_the_recorder_reaches_the_command(way: Way, number: signal.S
     assert process.wait(timeout=10) == 9
 
 
-class _Terminal:
-    """Run a command on a terminal of its own and talk to it."""
-
-    def __init__(self, way: Way, argv: Sequence[str | Path]) -> None:
-        master, slave = pty.openpty()
-        arguments = [str(argument) for argument in argv]
-        self._master = master
-        self.output = b""
-        self.process = subprocess.Popen(
-            ["setsid", "--ctty", "--wait", *arguments],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            cwd=way.home,
-            **way.identity,
-        )
-        os.close(slave)
-
-    def read_until(self, text: bytes, seconds: float = 15) -> None:
-        end = time.monotonic() + seconds
-        while text not in self.output and time.monotonic() < end:
-            if select.select([self._master], [], [], 0.05)[0]:
-                try:
-                    self.output += os.read(self._master, 65_536)
-                except OSError:
-                    break
-        assert text in self.output, self.output
-
-    def type(self, text: bytes) -> None:
-        os.write(self._master, text)
-
-    def wait(self) -> int:
-        return self.process.wait(timeout=20)
-
-
 @pytest.mark.parametrize("key", [b"\x03", b"\x1c"], ids=["ctrl-c", "ctrl-backslash"])
 def test_keys_of_the_terminal_reach_the_command_once(way: Way, key: bytes) -> None:
     script = "trap 'echo got; n=1$n' INT QUIT; echo ready; sleep 0.5; sleep 0.5; sleep 0.2; echo n=$n; exit 4"
     for argv in (["sh", "-c", script], way.recorded(["sh", "-c", script])):
-        terminal = _Terminal(way, argv)
+        terminal = Terminal(way, argv)
         terminal.read_until(b"ready")
         terminal.type(key)
         terminal.read_until(b"n=1\r\n")
@@ -197,7 +160,7 @@ def test_on_a_terminal_all_three_are_terminals(way: Way, probe: Path) -> None:
     report = way.home / "report"
     seen = []
     for argv in ([probe, report], way.recorded([probe, report], f"--watch={way.home}")):
-        terminal = _Terminal(way, argv)
+        terminal = Terminal(way, argv)
         _await(report.exists)
         terminal.type(b"line\n\x04")
         terminal.read_until(b"err")

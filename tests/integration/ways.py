@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import pwd
+import select
 import shutil
 import site
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +51,66 @@ class Way:
         """Run ``argv`` as the user."""
         arguments = {"capture_output": True, "cwd": self.home, "timeout": 60, **self.identity, **settings}
         return subprocess.run([str(argument) for argument in argv], check=False, **arguments)
+
+    @contextlib.contextmanager
+    def asked_for_password(self, password: str) -> Iterator[None]:
+        """Have sudo want a password of this user."""
+        subprocess.run(["chpasswd"], input=f"{USER}:{password}\n".encode(), check=True)
+        rule = Path("/etc/sudoers.d") / USER
+        former = rule.read_text()
+        rule.write_text(former.replace("NOPASSWD: ", ""))
+        try:
+            yield
+        finally:
+            rule.write_text(former)
+
+
+class Terminal:
+    """Run a command on a terminal of its own and talk to it."""
+
+    def __init__(self, way: Way, argv: Sequence[str | Path]) -> None:
+        master, slave = pty.openpty()
+        self._master = master
+        self.output = b""
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", "--wait", *map(str, argv)],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=way.home,
+            **way.identity,
+        )
+        os.close(slave)
+
+    def read_until(self, text: bytes, seconds: float = 15) -> None:
+        """Read until some text was printed."""
+        end = time.monotonic() + seconds
+        while text not in self.output and time.monotonic() < end and self._read():
+            pass
+        assert text in self.output, self.output
+
+    def rest(self) -> bytes:
+        """Return all that was printed."""
+        while self._read():
+            pass
+        return self.output
+
+    def _read(self) -> bool:
+        """Take what is there or comes within a moment; return False at the end."""
+        if select.select([self._master], [], [], 0.05)[0]:
+            try:
+                self.output += os.read(self._master, 65_536)
+            except OSError:
+                return False
+        return True
+
+    def type(self, text: bytes) -> None:
+        """Press keys."""
+        os.write(self._master, text)
+
+    def wait(self) -> int:
+        """Return the exit code."""
+        return self.process.wait(timeout=20)
 
 
 @contextlib.contextmanager

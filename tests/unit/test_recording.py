@@ -304,13 +304,12 @@ def test_a_single_root_has_no_label(folder: Path) -> None:
 
 def test_ctrl_c_without_forwarding_is_raised_after_the_trace_is_sealed(folder: Path) -> None:
     program = f"""
-import os, signal, sys, threading
+import sys
 sys.path.insert(0, {str(Path(recording.__file__).parents[1])!r})
 from diffkeeper import recording
 from diffkeeper.engines.scripted import ScriptedEngine
-threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
-    recording.record(["sh", "-c", "sleep 0.8; exit 3"], engine=ScriptedEngine())
+    recording.record(["sh", "-c", "sleep 0.2; kill -INT $PPID; exit 3"], engine=ScriptedEngine())
 except KeyboardInterrupt:
     print("interrupted")
 """

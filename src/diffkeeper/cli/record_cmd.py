@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import time
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -110,6 +110,7 @@ def command(
     _reserve_standard_descriptors()
     _end_by_signals_until_the_command_runs()
     speak = not quiet and not as_json
+    bar = _BaselineBar()
     try:
         chosen = engines.choose(engine)
         environment = _leave_sudo(chosen)
@@ -125,7 +126,8 @@ def command(
             environment=environment,
             forward_signals=True,
             announce=_say if speak else _say_nothing,
-            baseline_progress=_progress_bar() if speak else _no_progress,
+            baseline_progress=bar.show if speak and os.isatty(2) else _no_progress,
+            baseline_done=bar.clear,
         )
     except _OWN_CODES:
         raise
@@ -186,29 +188,32 @@ def _say(line: str) -> None:
 
 def _write(text: str) -> None:
     """Write to standard error; that it is closed is no reason to fail the command."""
-    try:
+    with contextlib.suppress(OSError):
         os.write(2, os.fsencode(text + "\n"))
-    except OSError:
-        return
 
 
-def _progress_bar() -> Callable[[int, int], None]:
-    """Return a progress that draws one line on a terminal once the baseline has taken a second."""
-    if not os.isatty(2):
-        return _no_progress
-    started = shown = time.monotonic()
+class _BaselineBar:
+    """Draw one line on a terminal once the baseline has taken a second, and take it away at its end."""
 
-    def show(entries: int, content_bytes: int) -> None:
-        nonlocal shown
+    def __init__(self) -> None:
+        self._started = 0.0
+        self._shown = 0.0
+
+    def show(self, entries: int, content_bytes: int) -> None:
         now = time.monotonic()
-        if now - started > 1 and now - shown > 0.1:
-            shown = now
-            os.write(
-                2,
-                f"\rdiffkeeper: baseline: {entries:,} entries, {record_summary.size(content_bytes)} \x1b[K\r".encode(),
-            )
+        self._started = self._started or now
+        if now - self._started > 1 and now - self._shown > 0.1:
+            self._shown = now
+            _draw(f"diffkeeper: baseline: {entries:,} entries, {record_summary.size(content_bytes)}")
 
-    return show
+    def clear(self) -> None:
+        if self._shown:
+            _draw("")
+
+
+def _draw(text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"\r{text}\x1b[K{'' if text else chr(13)}".encode())
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:

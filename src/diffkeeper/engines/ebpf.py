@@ -7,7 +7,9 @@ and a terminal is there, in the foreground; in both cases sudo has ended before 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pwd
 import select
 import signal
 import socket
@@ -74,8 +76,9 @@ class EbpfEngine:
             "ring_bytes": request.ring_bytes,
             "spared": list(request.spared_pids),
         }
-        self._send(message, [*request.roots, *request.excluded])
-        self.add_segments(request.segments)
+        with contextlib.suppress(OSError):  # what became of the helper shows when its answer is awaited
+            protocol.send(self._open(), message, [*request.roots, *request.excluded])
+            self._send_segments(request.segments)
 
     def wait_until_started(self) -> EngineFacts:
         """Return what the capture sees; if sudo wants a password for that, ask for it where someone can answer."""
@@ -90,9 +93,16 @@ class EbpfEngine:
 
     def add_segments(self, segments: Sequence[tuple[int, int]]) -> None:
         """Pass segments to the helper."""
+        try:
+            self._send_segments(segments)
+        except OSError:
+            self._raise_last_words()
+
+    def _send_segments(self, segments: Sequence[tuple[int, int]]) -> None:
         for start in range(0, len(segments), protocol.MAX_DESCRIPTORS):
             part = segments[start : start + protocol.MAX_DESCRIPTORS]
-            self._send({"op": "segments", "numbers": [number for number, _ in part]}, [file for _, file in part])
+            message = {"op": "segments", "numbers": [number for number, _ in part]}
+            protocol.send(self._open(), message, [descriptor for _, descriptor in part])
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
@@ -147,12 +157,11 @@ class EbpfEngine:
             os.waitpid(self._starter, 0)  # sudo has done its part, and the terminal is as it was
             self._starter = 0
 
-    def _send(self, message: protocol.Message, descriptors: Sequence[int] = ()) -> None:
+    def _send(self, message: protocol.Message) -> None:
         try:
-            protocol.send(self._open(), message, descriptors)
+            protocol.send(self._open(), message)
         except OSError:
-            if message["op"] != "start":  # what became of the helper shows when its answer is awaited
-                self._raise_last_words()
+            self._raise_last_words()
 
     def _raise_last_words(self) -> None:
         """Raise what the helper said before it closed the socket, or that it said nothing."""
@@ -310,7 +319,10 @@ def _has_program(name: str) -> bool:
 
 
 def _user() -> str:
-    return os.environ.get("USER", str(os.geteuid()))
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"#{os.geteuid()}"
 
 
 def _sudo_works() -> bool:
