@@ -179,7 +179,7 @@ def _user(stack: contextlib.ExitStack) -> pwd.struct_passwd:
     with contextlib.suppress(KeyError):
         return pwd.getpwnam(USER)
     subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", "--groups", "daemon", USER], check=True)
-    stack.callback(subprocess.run, ["userdel", USER], check=False, capture_output=True)
+    stack.callback(subprocess.run, ["userdel", "--force", USER], check=False, capture_output=True)
     rule = Path("/etc/sudoers.d") / USER
     rule.write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n")
     rule.chmod(0o440)
