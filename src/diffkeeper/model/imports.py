@@ -42,6 +42,8 @@ class Importer:
         self._remember(seen.sequence)
         ledger = self._ledger
         node = ledger.find(inode)
+        if node is not None and not node.names and not ledger.tree.is_root(node.number):
+            node = None  # while it was outside it may have changed
         number = node.number if node is not None else ledger.tree.next_number
         fields: dict[str, Any] = {}
         if node is None and stat.S_ISREG(inode.mode):

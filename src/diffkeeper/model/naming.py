@@ -50,6 +50,8 @@ class Naming:
             self._linked(case, late, is_exact)
         elif seen.op != NameOp.RENAME:
             self._removed(case)
+        elif placing.has_no_effect(case):
+            return
         elif seen.call_flags & _EXCHANGE:
             self._exchanged(case, late, is_exact)
         else:
@@ -140,13 +142,12 @@ class Naming:
         )
 
     def _renamed(self, case: Case, late: tuple[Late, ...], is_exact: bool) -> None:
-        if placing.has_no_effect(case):
-            return
         moved = placing.renamed(case)
         if moved.old is not None and moved.parent2 is not None:
             self._move(case, moved.old, moved.parent2, moved.other)
         elif moved.old is not None and (case.touches_outside or case.spot2.is_outside):
             self._send_out(case, moved.old, case.seen.path2)
+            self._whiteout(case, moved.old)
         elif moved.old is None and moved.parent2 is not None:
             self._receive(case, moved.parent2, moved.other, late, is_exact)
         else:
@@ -171,11 +172,12 @@ class Naming:
             parent_mtime_ns=case.mtime(old.parent),
             parent2_mtime_ns=case.mtime(parent2),
         )
-        if case.seen.call_flags & _WHITEOUT:
-            self._whiteout(case, old)
+        self._whiteout(case, old)
 
     def _whiteout(self, case: Case, old: Link) -> None:
         """Leave the character device 0/0 that RENAME_WHITEOUT puts at the old name."""
+        if not case.seen.call_flags & _WHITEOUT:
+            return
         inode = next(iter(case.unknown(stat.S_ISCHR)), None)
         meta = meta_of(inode) if inode is not None else Meta(stat.S_IFCHR, 0, 0, case.mtime(old.parent))
         event = self._ledger.emit(
@@ -209,7 +211,7 @@ class Naming:
         inode = placing.incoming(case, parent, case.name2, gone)
         if inode is None or not case.name2:
             self._give_up(case)
-        elif not (self._ledger.is_folding and other is not None and other is self._ledger.find(inode)):
+        elif other is None or other is not self._ledger.find(inode):
             self._bring_in(case, parent, case.name2, inode, late, is_exact)
 
     def _bring_in(
@@ -233,9 +235,9 @@ class Naming:
         if first is not None and second is not None:
             if first.node is not second.node:
                 self._exchange(case, first, second)
-        elif first is not None and not case.is_untouched:
+        elif first is not None and (case.touches_outside or case.spot2.is_outside):
             self._swap_with_outside(case, first, case.seen.path2, late, is_exact)
-        elif second is not None and not case.is_untouched:
+        elif second is not None and (case.touches_outside or case.spot.is_outside):
             self._swap_with_outside(case, second, case.seen.path, late, is_exact)
         else:
             self._give_up(case)
@@ -263,6 +265,8 @@ class Naming:
         self, case: Case, link: Link, elsewhere: bytes, late: tuple[Late, ...], is_exact: bool
     ) -> None:
         inode = placing.incoming(case, link.parent, link.name, [link.node])
+        if inode is not None and self._ledger.find(inode) is link.node:
+            return  # two links of one file
         self._send_out(case, link, elsewhere)
         if inode is None:
             self._give_up(case)

@@ -14,9 +14,10 @@ from typing import NamedTuple
 from diffkeeper.model.late import Late
 from diffkeeper.model.ledger import Ledger
 from diffkeeper.model.node import Node
-from diffkeeper.model.observation import EntryRead, Inode, NameChanged, NameOp
+from diffkeeper.model.observation import EntryRead, Flag, Inode, NameChanged, NameOp
 from diffkeeper.model.walker import PathWalker, Spot, last_name
 
+_UNTOUCHED = int(Flag.UNTOUCHED)
 _FOLLOW = 0x400  # AT_SYMLINK_FOLLOW
 
 
@@ -210,6 +211,8 @@ def renamed(case: Case) -> Moved:
         ],
         lambda: case.spot2,
     )
+    if old is not None and not old.node.is_directory and case.touches_outside and _came_by_other_link(case, old, replaced):
+        old = None
     if replaced is not None:
         return Moved(old, replaced.parent, replaced.node)
     parent2 = _new_parent(case, old)
@@ -222,6 +225,13 @@ def _is_moved(case: Case, node: Node) -> bool:
 
 def _is_replaced(case: Case, node: Node, moved: Node | None) -> bool:
     return node is not moved and case.is_touched(node) and case.lost_a_link(node)
+
+
+def _came_by_other_link(case: Case, old: Link, replaced: Link | None) -> bool:
+    """Say whether a link from outside came into a directory where another link of the file has the old name."""
+    if replaced is not None:
+        return True
+    return case.spot.parent is not old.parent and case.spot2.parent in case.directories
 
 
 def _provisional_link(case: Case) -> Link | None:
@@ -266,6 +276,8 @@ def incoming(case: Case, parent: Node, name: bytes, gone: Iterable[Node]) -> Ino
         for inode, node in case.pairs
         if inode.nlink > 0 and not stat.S_ISDIR(inode.mode) and (node is None or node.number not in left)
     ]
+    # With RENAME_WHITEOUT another new inode stands at the old name.
+    files = [inode for inode in files if not stat.S_ISCHR(inode.mode) or inode.rdev] or files
     return files[0] if files else _incoming_directory(case, parent)
 
 
@@ -283,13 +295,15 @@ def _incoming_directory(case: Case, parent: Node) -> Inode | None:
 
 def has_no_effect(case: Case) -> bool:
     """Say whether a rename was of one hard link onto another of the same file, which POSIX leaves alone."""
+    if case.is_untouched and not int(case.seen.flags) & _UNTOUCHED:
+        return True
     return case.is_untouched and case.spot.node is not None and case.spot.node is case.spot2.node
 
 
 def is_elsewhere(case: Case) -> bool:
     """Say whether a call that could not be placed was about another link, outside, of a file that has several."""
-    has_path2 = case.seen.op in (NameOp.LINK, NameOp.RENAME)
-    if case.directories or not case.spot.is_outside or (has_path2 and not case.spot2.is_outside):
+    spots = {NameOp.LINK: [case.spot2], NameOp.RENAME: [case.spot, case.spot2]}.get(case.seen.op, [case.spot])
+    if case.directories or not all(spot.is_outside for spot in spots):
         return False
-    links = 2 if has_path2 else 1
+    links = 2 if case.seen.op in (NameOp.LINK, NameOp.RENAME) else 1
     return case.is_untouched or any(not stat.S_ISDIR(inode.mode) and inode.nlink >= links for inode, _ in case.pairs)

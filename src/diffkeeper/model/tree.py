@@ -8,6 +8,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Iterable
 
+from diffkeeper.model import attributes
 from diffkeeper.model.event import Event, Kind, Mark, Meta
 from diffkeeper.model.extents import ExtentMap
 from diffkeeper.model.namespace import Namespace
@@ -29,6 +30,7 @@ _DEFAULT_MODES = {
     Kind.SYMLINK: stat.S_IFLNK | 0o777,
     Kind.MKNOD: stat.S_IFIFO | 0o644,
 }
+_INHERITING = frozenset({Kind.CREATE, Kind.MKDIR, Kind.MKNOD})
 
 
 class Tree(Namespace):
@@ -110,6 +112,7 @@ class Tree(Namespace):
     def _make(self, event: Event) -> None:
         """Give a node a name, making it if need be (CREATE, MKDIR, SYMLINK, MKNOD, IMPORT)."""
         node = self.nodes.get(event.node)
+        is_new = node is None
         if node is None:
             node = self._new(event)
         if node is None:
@@ -117,6 +120,9 @@ class Tree(Namespace):
         if node.content is not None:
             for data in event.data:
                 node.content.write(data.offset, data.length, data.blob, data.start)
+        parent = self.nodes.get(event.parent) if event.name else None
+        if parent is not None and parent.xattrs and is_new and event.kind in _INHERITING:
+            node.xattrs = attributes.inherit(parent.xattrs, node.meta.mode, event.kind == Kind.MKDIR)
         if event.name:
             self._place(node, event.parent, event.name)
         self._changed(event, node)
@@ -134,13 +140,15 @@ class Tree(Namespace):
         node = self.nodes.get(event.node)
         if node is not None:
             self._place(node, event.parent2, event.name2)
+            node.meta = _relinked(node, 1) if event.meta is None else node.meta
             self._changed(event, node)
 
     def _remove(self, event: Event) -> None:
         node = self.nodes.get(event.node)
         gone = self.detach(event.parent, event.name)
-        if event.kind == Kind.EXPORT and gone is not None and not gone.names:
-            self.drop(gone)
+        if gone is not None:
+            gone.meta = event.meta if gone is node and event.meta is not None else _relinked(gone, -1)
+            self._release_if_elsewhere(gone, event.kind == Kind.EXPORT)
         if node is not None:
             self._changed(event, node)
 
@@ -182,15 +190,23 @@ class Tree(Namespace):
         directory = self.nodes.get(parent)
         old = self.child(directory, name) if directory is not None else None
         if self.attach(node, parent, name) and old is not None and old is not node:
-            old.meta = _with_one_link_less(old)
+            old.meta = _relinked(old, -1)
+            self._release_if_elsewhere(old)
 
     def _release_if_nameless(self, node: Node) -> None:
         if not node.names and node.content is None and not self.is_root(node.number):
             self.drop(node)
 
+    def _release_if_elsewhere(self, node: Node, is_elsewhere: bool = False) -> None:
+        """Drop a file whose last link is outside: what is written to it there is not seen."""
+        if not node.names and (is_elsewhere or node.meta.nlink > 0) and node.number in self.nodes:
+            self.drop(node)
+
     def _changed(self, event: Event, node: Node) -> None:
         if event.meta is not None and stat.S_IFMT(event.meta.mode) == stat.S_IFMT(node.meta.mode):
             node.meta = event.meta
+        if node.xattrs:
+            attributes.settle(node.xattrs, event.kind, node.meta.mode)
         if event.parent_mtime_ns:
             self._touch(event.parent, event.parent_mtime_ns)
         if event.parent2_mtime_ns:
@@ -219,13 +235,12 @@ def fallocate(content: ExtentMap, mode: int, offset: int, length: int) -> None:
             content.truncate(end)
 
 
-def _with_one_link_less(node: Node) -> Meta:
+def _relinked(node: Node, links: int) -> Meta:
+    """Return the metadata of a node after it gained or lost links; a directory's count is left alone."""
     old = node.meta
-    return (
-        old
-        if node.is_directory or old.nlink < 1
-        else Meta(old.mode, old.uid, old.gid, old.mtime_ns, old.nlink - 1, old.rdev)
-    )
+    if node.is_directory:
+        return old
+    return Meta(old.mode, old.uid, old.gid, old.mtime_ns, max(0, old.nlink + links), old.rdev)
 
 
 def _doubt(node: Node, marks: Mark) -> None:
