@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from oracle.manifest import Difference, Manifest, compare
 from oracle.recorded import Instant, Recorded, diffkeeper
 from oracle.replayed import TraceReader
 
-_SHOWN_DIFFERENCES = 12
+_SHOWN_DIFFERENCES = 6
 _SHOWN_EVENTS = 6
 
 
@@ -64,8 +63,12 @@ class _Judge:
     def _compare(self, position: str, truth: Manifest) -> None:
         differences = compare(truth, self._reader.read(self._trace.at(position)))
         self._verdict.faults += self._describe(position, differences)
-        for path, reason in itertools.islice(self._reader.inexact.items(), _SHOWN_DIFFERENCES):
-            self._verdict.faults.append(f"at {position}: {path!r} is not exact: {reason}")
+        inexact = self._reader.inexact
+        if inexact:
+            path = min(inexact)
+            self._verdict.faults.append(
+                f"at {position}: {len(inexact)} entries are not exact, {path!r}: {inexact[path]}"
+            )
 
     def _describe(self, position: str, differences: list[Difference]) -> Iterator[str]:
         for difference in differences[:_SHOWN_DIFFERENCES]:
