@@ -143,6 +143,8 @@ def _zeros(count: int) -> Iterator[bytes]:
 def _member(entry: Entry) -> tarfile.TarInfo:
     if entry.kind not in _TYPES:
         raise SkippedError("a tar cannot hold sockets")
+    if entry.size < 0:
+        raise SkippedError(f"no file has a size of {entry.size} bytes")
     meta = entry.meta
     member = tarfile.TarInfo(_text(entry.path))
     member.type = _TYPES[entry.kind]
