@@ -37,7 +37,7 @@ enum dk_type {
 	DK_COPY = 3,	  /* dk_copy */
 	DK_SIZE = 4,	  /* dk_size */
 	DK_NAME = 5,	  /* dk_name + touched inodes + path + path2 */
-	DK_OPEN = 6,	  /* dk_open + touched inodes + name */
+	DK_OPEN = 6,	  /* dk_open + touched inodes + name + path */
 	DK_ATTR = 7,	  /* dk_attr + xattr name + xattr value */
 	DK_CLOSE = 8,	  /* dk_close */
 	DK_OUTPUT = 9,	  /* dk_output + payload */
@@ -166,12 +166,13 @@ struct dk_open {
 	struct dk_header header;
 	struct dk_inode inode;
 	struct dk_inode parent;
+	struct dk_base base; /* what path starts from */
 	dk_u32 open_flags;
 	dk_u16 touched;
 	dk_u8 created;
 	dk_u8 truncated;
-	dk_u32 name_len;
-	dk_u32 zero;
+	dk_u32 name_len; /* of the open file at exit: another process may have renamed it since it was made */
+	dk_u32 path_len; /* as the caller gave it; each padded to 8 */
 };
 
 struct dk_attr {
@@ -286,7 +287,7 @@ struct dk_task {
 	dk_u8 is_recorded;   /* of the recorded command's tree */
 	dk_u8 is_announced;
 	dk_u8 is_command;    /* set by the process: the next exec is the command itself */
-	dk_u32 zero;
+	dk_u32 has_touched_directory;
 	struct dk_touched touched[DK_TOUCHED_MAX];
 };
 
@@ -306,7 +307,7 @@ DK_ASSERT_SIZE(dk_piece, 32);
 DK_ASSERT_SIZE(dk_copy, 192);
 DK_ASSERT_SIZE(dk_size, 136);
 DK_ASSERT_SIZE(dk_name, 104);
-DK_ASSERT_SIZE(dk_open, 184);
+DK_ASSERT_SIZE(dk_open, 200);
 DK_ASSERT_SIZE(dk_attr, 128);
 DK_ASSERT_SIZE(dk_close, 112);
 DK_ASSERT_SIZE(dk_output, 72);

@@ -1006,7 +1006,14 @@ static __always_inline int note_touched(struct inode *inode)
 	if (!state || state->call <= CALL_LAST_COPY || !is_root_device(device_of(inode)))
 		return 0;
 	count = state->touched_count;
-	state->touched_ns = bpf_ktime_get_ns();
+	/*
+	 * Names change under their directories' locks, all of which are held when the first directory is touched. What is
+	 * touched later may be so after they were let go: a file that lost its last name is freed there.
+	 */
+	if (!state->has_touched_directory)
+		state->touched_ns = bpf_ktime_get_ns();
+	if (is_directory(mode_of(inode)))
+		state->has_touched_directory = 1;
 	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
 		if (i < count && state->touched[i].pointer == (u64)inode)
 			return 0;
@@ -1089,22 +1096,31 @@ __noinline u32 fill_touched(struct touched_list *list, struct dk_task *state)
 
 /* ---- names ---- */
 
-/* The directory that a relative path starts from, or 0. */
-__noinline u64 find_base(s32 fd)
+/* What a path starts from: the task's root where it is absolute, else a descriptor or the working directory; or 0. */
+__noinline u64 find_base(s32 fd, u32 is_absolute)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct inode *inode = 0;
 
-	if (fd != AT_FDCWD)
+	if (!is_absolute && fd != AT_FDCWD)
 		return (u64)inode_of(file_of(fd));
-	if (task->fs)
+	if (!task->fs)
+		return 0;
+	if (is_absolute)
+		read_field(&inode, task->fs->root.dentry, d_inode);
+	else
 		read_field(&inode, task->fs->pwd.dentry, d_inode);
 	return (u64)inode;
 }
 
-static __always_inline struct inode *base_inode(s32 fd)
+static __always_inline void fill_base(struct dk_base *to, s32 fd, u8 first)
 {
-	return (struct inode *)find_base(fd);
+	struct inode *inode = (struct inode *)find_base(fd, first == '/');
+
+	to->ino = 0;
+	to->dev = to->generation = 0;
+	if (inode)
+		read_base(to, inode);
 }
 
 struct name_plan {
@@ -1113,6 +1129,7 @@ struct name_plan {
 	s32 base;
 	s32 base2;
 	u32 flags;
+	u32 room; /* for path, with its end */
 	u8 op;
 };
 
@@ -1124,6 +1141,7 @@ __noinline int plan_name(struct name_plan *plan, struct call_args *args)
 		return 0;
 	a = args->a;
 	plan->base = plan->base2 = AT_FDCWD;
+	plan->room = DK_PATH_MAX;
 	switch (args->call) {
 	case CALL_MKDIR:
 	case CALL_MKNOD:
@@ -1141,6 +1159,11 @@ __noinline int plan_name(struct name_plan *plan, struct call_args *args)
 		plan->op = args->call == CALL_MKDIRAT ? DK_OP_MKDIR : args->call == CALL_MKNODAT ? DK_OP_MKNOD :
 			   (a[2] & AT_REMOVEDIR) ? DK_OP_RMDIR : DK_OP_UNLINK;
 		return 1;
+	case CALL_BIND:
+		plan->path = a[1] + 2; /* sockaddr_un: family, then a path that need not be ended */
+		plan->room = (u32)a[2] - 1;
+		plan->op = DK_OP_MKNOD;
+		return a[2] > 3 && a[2] <= 110;
 	case CALL_SYMLINK:
 		plan->path2 = a[0];
 		plan->path = a[1];
@@ -1229,7 +1252,7 @@ __noinline int settle_verdicts(struct dk_task *state, u32 op)
 }
 
 /* A string of the caller, behind `at`; returns the offset behind it, padded, and its length. */
-static __always_inline u64 read_string(struct scratch *space, u64 at, u64 from, u32 *length)
+static __always_inline u64 read_string(struct scratch *space, u64 at, u64 from, u32 room, u32 *length)
 {
 	long got;
 
@@ -1237,7 +1260,9 @@ static __always_inline u64 read_string(struct scratch *space, u64 at, u64 from, 
 	at &= 0x1fff;
 	if (!from)
 		return at;
-	got = bpf_probe_read_user_str(space->bytes + at, DK_PATH_MAX, (void *)from);
+	if (room > DK_PATH_MAX)
+		room = DK_PATH_MAX;
+	got = bpf_probe_read_user_str(space->bytes + at, room, (void *)from);
 	if (got <= 1)
 		return at;
 	*length = got - 1;
@@ -1249,9 +1274,8 @@ __noinline int leave_name(struct call_args *args, struct dk_task *state)
 	struct scratch *space = scratch();
 	struct dk_name *record = (void *)space;
 	struct name_plan plan = {0};
-	struct inode *base;
 	int is_import = 0;
-	u64 end;
+	u64 end, path, path2;
 	u32 length;
 
 	/* Nothing touched where the hooks stand: one hard link renamed onto another, which POSIX calls no change. */
@@ -1268,21 +1292,18 @@ __noinline int leave_name(struct call_args *args, struct dk_task *state)
 	if (is_import)
 		record->header.flags |= DK_F_IMPORT;
 	fill_times(&record->header, state);
-	__builtin_memset(&record->base, 0, 2 * sizeof(record->base));
-	base = base_inode(plan.base);
-	if (base)
-		read_base(&record->base, base);
-	base = base_inode(plan.base2);
-	if (base)
-		read_base(&record->base2, base);
 	record->call_flags = plan.flags;
 	record->zero = 0;
 	record->touched = fill_touched((struct touched_list *)(record + 1), state);
 	end = sizeof(*record) + (record->touched & 15) * sizeof(struct dk_inode);
-	end = read_string(space, end, plan.path, &length);
+	path = end;
+	end = read_string(space, end, plan.path, plan.room, &length);
 	record->path_len = length;
-	end = read_string(space, end, plan.path2, &length);
+	path2 = end;
+	end = read_string(space, end, plan.path2, DK_PATH_MAX, &length);
 	record->path2_len = length;
+	fill_base(&record->base, plan.base, space->bytes[path & 0xfff]);
+	fill_base(&record->base2, plan.base2, space->bytes[path2 & 0x1fff]);
 	end &= 0x3fff;
 	record->header.size = end;
 	put(record, end, is_import);
@@ -1313,8 +1334,9 @@ __noinline int leave_open(struct call_args *args, struct dk_task *state)
 	struct dk_open *record = (void *)space;
 	struct dentry *dentry = 0, *above = 0;
 	const unsigned char *name = 0;
-	u64 end, flags;
+	u64 end, path, flags;
 	u32 mode = 0, length = 0, verdict;
+	int is_at;
 
 	if (!space || !args || !state)
 		return 0;
@@ -1344,7 +1366,6 @@ __noinline int leave_open(struct call_args *args, struct dk_task *state)
 	record->created = (mode & FMODE_CREATED) != 0 || (flags & O_TMPFILE_BIT);
 	record->truncated = (flags & O_TRUNC) != 0;
 	record->touched = fill_touched((struct touched_list *)(record + 1), state);
-	record->zero = 0;
 	end = sizeof(*record) + (record->touched & 15) * sizeof(struct dk_inode);
 	read_field(&length, dentry, d_name.len);
 	read_field(&name, dentry, d_name.name);
@@ -1353,6 +1374,12 @@ __noinline int leave_open(struct call_args *args, struct dk_task *state)
 	bpf_probe_read_kernel(space->bytes + end, length, name);
 	record->name_len = length;
 	end = (end + pad8(length)) & 0x1fff;
+	is_at = args->call == CALL_OPENAT || args->call == CALL_OPENAT2;
+	path = end;
+	end = read_string(space, end, is_at ? args->a[1] : args->a[0], DK_PATH_MAX, &length);
+	record->path_len = length;
+	fill_base(&record->base, is_at ? (s32)args->a[0] : AT_FDCWD, space->bytes[path & 0x1fff]);
+	end &= 0x3fff;
 	record->header.size = end;
 	put(record, end, 0);
 	return 0;
@@ -1469,6 +1496,17 @@ static __always_inline void enter_close(u32 fd)
 
 /* ---- programs ---- */
 
+/* bind(2) of a Unix socket to a path makes an entry; abstract names and other families make none. */
+static __always_inline int is_unix_path(u64 address)
+{
+	struct {
+		u16 family;
+		u8 first;
+	} head = {0};
+
+	return !bpf_probe_read_user(&head, 3, (void *)address) && head.family == AF_UNIX && head.first;
+}
+
 static __always_inline int needs_state(u32 call, u64 *a)
 {
 	switch (call) {
@@ -1485,6 +1523,8 @@ static __always_inline int needs_state(u32 call, u64 *a)
 		return (a[1] & (O_CREAT | O_TRUNC | O_TMPFILE_BIT)) != 0;
 	case CALL_OPENAT:
 		return (a[2] & (O_CREAT | O_TRUNC | O_TMPFILE_BIT)) != 0;
+	case CALL_BIND:
+		return is_unix_path(a[1]);
 	}
 	return 1;
 }
@@ -1522,6 +1562,7 @@ int enter(u64 *ctx)
 		return 0;
 	state->call = call;
 	state->touched_count = 0;
+	state->has_touched_directory = 0;
 	state->lock_bytes = 0;
 	state->enter_ns = bpf_ktime_get_ns();
 	if (call <= CALL_LAST_WRITE)

@@ -43,7 +43,7 @@ _PIECE = Struct("<IBBHQQI")
 _COPY = Struct("<QQQ")
 _SIZE = Struct("<QQI")
 _NAME = Struct("<IHHII")
-_OPEN = Struct("<IHBBI")
+_OPEN = Struct("<IHBBII")
 _ATTR = Struct("<III")
 _OUTPUT = Struct("<QII")
 _PROCESS = Struct("<II16s")
@@ -174,13 +174,17 @@ def _name(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Na
 
 
 def _open(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Opened:
-    flags, count, created, truncated, length = _OPEN.unpack_from(payload, at + 168)
-    name = _bytes(payload, at + 184 + count * INODE.size, end, length)
+    flags, count, created, truncated, length, path_length = _OPEN.unpack_from(payload, at + 184)
+    strings = at + 200 + count * INODE.size
+    name = _bytes(payload, strings, end, length)
+    path = _bytes(payload, strings + _padded(length), end, path_length)
     if flags & _O_TMPFILE:
         name = b""  # the kernel calls it "#<inode>": it has no name yet
     inode, parent = _inode(payload, at + 56), _inode(payload, at + 112)
-    touched = _touched(payload, at + 184, count)
-    return Opened(*_common(head), inode, parent, name, bool(created), bool(truncated), flags, touched)
+    touched = _touched(payload, at + 200, count)
+    base = _base(payload, at + 168)
+    is_created, is_truncated = bool(created), bool(truncated)
+    return Opened(*_common(head), inode, parent, name, is_created, is_truncated, flags, touched, base, path)
 
 
 def _attr(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> AttributeChanged:

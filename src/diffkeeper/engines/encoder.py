@@ -178,10 +178,10 @@ def _open(observation: Opened) -> bytes:
         observation.created,
         observation.truncated,
         len(observation.name),
-        0,
+        len(observation.path),
     )
-    body = _inode(observation.inode) + _inode(observation.parent) + numbers
-    body += b"".join(map(_inode, observation.touched)) + _padded(observation.name)
+    body = _inode(observation.inode) + _inode(observation.parent) + _base(observation.base) + numbers
+    body += b"".join(map(_inode, observation.touched)) + _padded(observation.name) + _padded(observation.path)
     return _record(Type.OPEN, observation, body)
 
 

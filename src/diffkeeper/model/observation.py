@@ -150,7 +150,11 @@ class NameChanged(Observation):
 
 @dataclass(frozen=True, slots=True)
 class Opened(Observation):
-    """Report an open that created or truncated a file; parent and name are the open file's own dentry's."""
+    """Report an open that created or truncated a file.
+
+    ``parent`` and ``name`` are the open file's own dentry's, read at exit: another process may have renamed the file by
+    then. ``path``, which starts at ``base``, is what the caller asked for.
+    """
 
     inode: Inode
     parent: Inode
@@ -159,6 +163,8 @@ class Opened(Observation):
     truncated: bool
     open_flags: int
     touched: tuple[Inode, ...]
+    base: Base = Base(0, 0, 0)
+    path: bytes = b""
 
 
 class AttributeOp(IntEnum):

@@ -40,7 +40,7 @@ from diffkeeper.model.observation import (
 )
 from diffkeeper.model.process import Process
 from diffkeeper.model.tree import Tree
-from diffkeeper.model.walker import PathWalker
+from diffkeeper.model.walker import PathWalker, last_name
 
 _TMPFILE = 0o20000000  # __O_TMPFILE
 _ATTRIBUTE_KINDS = {
@@ -70,7 +70,8 @@ class Resolver:
         self._ledger = Ledger(tree, start_ns)
         self._content = ContentLog(blobs)
         self._importer = Importer(self._ledger, self._content)
-        self._naming = Naming(self._ledger, PathWalker(tree, root_paths or {}), self._content, self._importer)
+        self._walker = PathWalker(tree, root_paths or {})
+        self._naming = Naming(self._ledger, self._walker, self._content, self._importer)
         self._output_offsets: dict[int, int] = {}
         self.counters = self._ledger.counters
         self._handlers: dict[type[Observation], _Handler] = {
@@ -175,51 +176,66 @@ class Resolver:
 
     def _opened(self, seen: Opened, late: tuple[Late, ...], is_exact: bool) -> None:
         ledger = self._ledger
-        parent = ledger.find(seen.parent)
+        parent, name = self._place(seen)
         node = ledger.find(seen.inode)
         if node is None and parent is not None:
-            node = self._settled(seen, parent)
+            node = self._settled(seen, parent, name)
         if seen.created:
-            self._created(seen, parent, node)
+            self._created(seen, parent, name, node)
         elif seen.truncated and node is not None and node.content is not None:
             self._cut(seen, node, 0)
-        elif seen.truncated and parent is not None and parent.is_directory and seen.name and seen.inode.nlink:
+        elif seen.truncated and parent is not None and parent.is_directory and name and seen.inode.nlink:
             self._unknown(seen)  # its bytes are known now: none
             inode = seen.inode
             empty = Inode(*inode.identity, inode.mode, inode.nlink, inode.uid, inode.gid, 0, inode.mtime_ns, inode.rdev)
-            self._importer.entry(seen, parent, seen.name, empty)
+            self._importer.entry(seen, parent, name, empty)
         elif seen.truncated:
             self._unknown(seen)
 
-    def _settled(self, seen: Opened, parent: Node) -> Node | None:
-        child = self.tree.child(parent, seen.name)
+    def _place(self, seen: Opened) -> tuple[Node | None, bytes]:
+        """Return directory and name of a file as its open made it.
+
+        The open file's own, read at exit, hold unless another process may have renamed the file by then: its name is
+        not the one asked for, or its directory is not among those that the call changed.
+        """
+        ledger, touched = self._ledger, {inode.identity for inode in seen.touched}
+        is_as_asked = not seen.path or seen.name == last_name(seen.path)
+        if is_as_asked and (not touched or seen.parent.identity in touched):
+            return ledger.find(seen.parent), seen.name
+        spot = self._walker.follow(seen.base, seen.path, follows_last=True)
+        if spot.parent is not None and (not touched or spot.parent.identity in touched):
+            return spot.parent, spot.name
+        return ledger.find(seen.parent), seen.name
+
+    def _settled(self, seen: Opened, parent: Node, name: bytes) -> Node | None:
+        child = self.tree.child(parent, name)
         if child is None or not child.is_provisional or seen.created:
             return None
         self._ledger.settle(seen, child, seen.inode)
         return child
 
-    def _created(self, seen: Opened, parent: Node | None, node: Node | None) -> None:
+    def _created(self, seen: Opened, parent: Node | None, name: bytes, node: Node | None) -> None:
         ledger = self._ledger
         is_nameless = bool(seen.open_flags & _TMPFILE) and seen.inode.nlink == 0
-        if not is_nameless and (parent is None or not parent.is_directory or not seen.name):
-            ledger.unresolved(seen, Kind.CREATE, path=seen.name, meta=meta_of(seen.inode))
+        if not is_nameless and (parent is None or not parent.is_directory or not name):
+            ledger.unresolved(seen, Kind.CREATE, path=name, meta=meta_of(seen.inode))
             return
         if ledger.is_folding and node is not None and node.names:
-            if parent is not None and self.tree.child(parent, seen.name) is None:
-                ledger.emit(seen, Kind.CREATE, node=node.number, parent=parent.number, name=seen.name)
+            if parent is not None and self.tree.child(parent, name) is None:
+                ledger.emit(seen, Kind.CREATE, node=node.number, parent=parent.number, name=name)
             return
         assert parent is not None or is_nameless, "a name is in a directory"
-        self._create(seen, None if is_nameless else parent)
+        self._create(seen, None if is_nameless else parent, name)
 
-    def _create(self, seen: Opened, parent: Node | None) -> None:
+    def _create(self, seen: Opened, parent: Node | None, name: bytes) -> None:
         ledger = self._ledger
         event = ledger.emit(
             seen,
             Kind.CREATE,
             node=ledger.tree.next_number,
             parent=parent.number if parent is not None else 0,
-            name=seen.name if parent is not None else b"",
-            path=ledger.path_in(parent, seen.name) if parent is not None else b"",
+            name=name if parent is not None else b"",
+            path=ledger.path_in(parent, name) if parent is not None else b"",
             meta=meta_of(seen.inode),
             parent_mtime_ns=self._mtime_of(seen, parent) if parent is not None else 0,
         )
