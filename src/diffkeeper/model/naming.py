@@ -44,6 +44,12 @@ class Naming:
     def resolve(self, seen: NameChanged, late: tuple[Late, ...], is_exact: bool) -> None:
         """Place a change of names and emit what it was."""
         case = Case(self._ledger, self._walker, seen, late)
+        self._place(case, late, is_exact)
+        if case.touches_outside or not case.directories:
+            self._count_links(case)
+
+    def _place(self, case: Case, late: tuple[Late, ...], is_exact: bool) -> None:
+        seen = case.seen
         if seen.op in _GUESSED_MODES:
             self._made(case)
         elif seen.op == NameOp.LINK:
@@ -56,6 +62,19 @@ class Naming:
             self._exchanged(case, late, is_exact)
         else:
             self._renamed(case, late, is_exact)
+
+    def _count_links(self, case: Case) -> None:
+        """Emit that a file of the tree gained or lost a link outside: it tells apart what later calls touch."""
+        seen, ledger = case.seen, self._ledger
+        for inode, node in case.pairs:
+            if node is None or node.is_directory or not inode.mode or not node.names or inode.nlink == node.meta.nlink:
+                continue
+            if inode.nlink > node.meta.nlink:
+                path, path2 = ledger.path(node), seen.path2
+                ledger.emit(seen, Kind.LINK, node=node.number, path=path, path2=path2, meta=meta_of(inode))
+            else:
+                path = seen.path2 or seen.path
+                ledger.emit(seen, Kind.UNLINK, node=node.number, path=path, meta=meta_of(inode))
 
     def _give_up(self, case: Case) -> None:
         seen = case.seen

@@ -257,11 +257,11 @@ def exchanged(case: Case) -> tuple[Link | None, Link | None]:
     if case.is_untouched:
         return first, second
     olds, news = case.links(case.name, case.is_touched), case.links(case.name2, case.is_touched)
-    if first in olds and second in news and first is not None and second is not None and first.node is not second.node:
-        return first, second
-    pairs = [(a, b) for a in olds for b in news if a.node is not b.node]
-    if pairs:
-        return pairs[0]
+    if not case.touches_outside:
+        pairs = [(a, b) for a in olds for b in news if a.node is not b.node]
+        return (first, second) if (first, second) in pairs else pairs[0] if pairs else (None, None)
+    if second in news and first not in olds:
+        return None, second
     return choose(olds, lambda: case.spot), choose(news, lambda: case.spot2) if not olds else None
 
 
