@@ -41,6 +41,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=int(time.time()), help="which instants")
     parser.add_argument("--rounds", type=int, default=1, help="how often, each with the next seed")
     parser.add_argument("--dir", type=Path, help="where to work: which file system is tested")
+    parser.add_argument("--faults", type=int, default=12, help="how many faults are shown of each (12)")
     parser.add_argument("--keep", action="store_true", help="leave root and trace of a failed run in place")
     parser.add_argument("--record", action="append", default=[], metavar="OPTION", help="one more option of record")
     return parser.parse_args()
@@ -67,8 +68,10 @@ def _run(workload: Workload, seed: int, options: argparse.Namespace) -> int:
         f"{verdict.exports} exports, seed {seed}",
         flush=True,
     )
-    for fault in verdict.faults:
+    for fault in verdict.faults[: options.faults]:
         print("   ", fault)
+    if len(verdict.faults) > options.faults:
+        print(f"    and {len(verdict.faults) - options.faults} more faults")
     if not (verdict.faults and options.keep):
         shutil.rmtree(home)
     elif verdict.faults:
