@@ -56,21 +56,23 @@ enum call {
 #define CALL_NUMBERS \
 	[1] = CALL_WRITE, [18] = CALL_PWRITE, [20] = CALL_WRITEV, [296] = CALL_PWRITEV, [328] = CALL_PWRITEV, \
 	[3] = CALL_CLOSE, [40] = CALL_SENDFILE, [275] = CALL_SPLICE, [326] = CALL_COPY_RANGE, [16] = CALL_IOCTL, \
-	[76] = CALL_TRUNCATE, [77] = CALL_FTRUNCATE, [285] = CALL_FALLOCATE, \
-	[2] = CALL_OPEN, [257] = CALL_OPENAT, [437] = CALL_OPENAT2, [85] = CALL_CREAT, \
-	[83] = CALL_MKDIR, [258] = CALL_MKDIRAT, [133] = CALL_MKNOD, [259] = CALL_MKNODAT, [49] = CALL_BIND, \
-	[88] = CALL_SYMLINK, [266] = CALL_SYMLINKAT, [86] = CALL_LINK, [265] = CALL_LINKAT, \
-	[87] = CALL_UNLINK, [263] = CALL_UNLINKAT, [84] = CALL_RMDIR, \
-	[82] = CALL_RENAME, [264] = CALL_RENAMEAT, [316] = CALL_RENAMEAT2, \
-	[90] = CALL_CHMOD, [91] = CALL_CHMOD, [268] = CALL_CHMOD, [452] = CALL_CHMOD, \
-	[92] = CALL_CHOWN, [93] = CALL_CHOWN, [94] = CALL_CHOWN, [260] = CALL_CHOWN, \
-	[132] = CALL_UTIME, [235] = CALL_UTIME, [261] = CALL_UTIME, [280] = CALL_UTIME, \
-	[188] = CALL_SETXATTR, [189] = CALL_SETXATTR, [190] = CALL_SETXATTR, \
-	[197] = CALL_REMOVEXATTR, [198] = CALL_REMOVEXATTR, [199] = CALL_REMOVEXATTR
+	[76] = CALL_TRUNCATE, [77] = CALL_FTRUNCATE, [285] = CALL_FALLOCATE, [2] = CALL_OPEN, [257] = CALL_OPENAT, \
+	[437] = CALL_OPENAT2, [85] = CALL_CREAT, [83] = CALL_MKDIR, [258] = CALL_MKDIRAT, [133] = CALL_MKNOD, \
+	[259] = CALL_MKNODAT, [49] = CALL_BIND, [88] = CALL_SYMLINK, [266] = CALL_SYMLINKAT, [86] = CALL_LINK, \
+	[265] = CALL_LINKAT, [87] = CALL_UNLINK, [263] = CALL_UNLINKAT, [84] = CALL_RMDIR, [82] = CALL_RENAME, \
+	[264] = CALL_RENAMEAT, [316] = CALL_RENAMEAT2, [90] = CALL_CHMOD, [91] = CALL_CHMOD, [268] = CALL_CHMOD, \
+	[452] = CALL_CHMOD, [92] = CALL_CHOWN, [93] = CALL_CHOWN, [94] = CALL_CHOWN, [260] = CALL_CHOWN, \
+	[132] = CALL_UTIME, [235] = CALL_UTIME, [261] = CALL_UTIME, [280] = CALL_UTIME, [188] = CALL_SETXATTR, \
+	[189] = CALL_SETXATTR, [190] = CALL_SETXATTR, [197] = CALL_REMOVEXATTR, [198] = CALL_REMOVEXATTR, \
+	[199] = CALL_REMOVEXATTR
 #define CALL_NUMBER(regs) ((regs)->orig_ax)
 #define CALL_ARGS(regs, a) \
-	(a)[0] = (regs)->di; (a)[1] = (regs)->si; (a)[2] = (regs)->dx; \
-	(a)[3] = (regs)->r10; (a)[4] = (regs)->r8; (a)[5] = (regs)->r9
+	(a)[0] = (regs)->di; \
+	(a)[1] = (regs)->si; \
+	(a)[2] = (regs)->dx; \
+	(a)[3] = (regs)->r10; \
+	(a)[4] = (regs)->r8; \
+	(a)[5] = (regs)->r9
 #else
 #error "diffkeeper captures on x86-64 so far: add the processor's call numbers and registers here"
 #endif

@@ -32,22 +32,22 @@ typedef long long dk_s64;
 #define DK_ARGV_MAX 4096
 
 enum dk_type {
-	DK_DATA = 1,	  /* dk_data + payload */
-	DK_PIECE = 2,	  /* dk_piece + payload: more payload of the record with the same sequence */
-	DK_COPY = 3,	  /* dk_copy */
-	DK_SIZE = 4,	  /* dk_size */
-	DK_NAME = 5,	  /* dk_name + touched inodes + path + path2 */
-	DK_OPEN = 6,	  /* dk_open + touched inodes + name + path */
-	DK_ATTR = 7,	  /* dk_attr + xattr name + xattr value */
-	DK_CLOSE = 8,	  /* dk_close */
-	DK_OUTPUT = 9,	  /* dk_output + payload */
-	DK_PROCESS = 10,  /* dk_process */
-	DK_EXEC = 11,	  /* dk_exec + argv + exe + cwd */
-	DK_EXIT = 12,	  /* dk_exit */
-	DK_DIRECTORY = 13,/* reserved: chain of a directory up to its root */
-	DK_LATE = 14,	  /* dk_late + bytes: written by the drain thread */
-	DK_ENTRY = 15,	  /* dk_entry + name + target: written by the drain thread */
-	DK_LOST = 16,	  /* dk_lost: written by the drain thread */
+	DK_DATA = 1,	   /* dk_data + payload */
+	DK_PIECE = 2,	   /* dk_piece + payload: more payload of the record with the same sequence */
+	DK_COPY = 3,	   /* dk_copy */
+	DK_SIZE = 4,	   /* dk_size */
+	DK_NAME = 5,	   /* dk_name + touched inodes + path + path2 */
+	DK_OPEN = 6,	   /* dk_open + touched inodes + name + path */
+	DK_ATTR = 7,	   /* dk_attr + xattr name + xattr value */
+	DK_CLOSE = 8,	   /* dk_close */
+	DK_OUTPUT = 9,	   /* dk_output + payload */
+	DK_PROCESS = 10,   /* dk_process */
+	DK_EXEC = 11,	   /* dk_exec + argv + exe + cwd */
+	DK_EXIT = 12,	   /* dk_exit */
+	DK_DIRECTORY = 13, /* reserved: chain of a directory up to its root */
+	DK_LATE = 14,	   /* dk_late + bytes: written by the drain thread */
+	DK_ENTRY = 15,	   /* dk_entry + name + target: written by the drain thread */
+	DK_LOST = 16,	   /* dk_lost: written by the drain thread */
 };
 
 /* Flags; the same bits as diffkeeper.model.observation.Flag, and two of the wire's own. */
@@ -60,9 +60,9 @@ enum dk_flag {
 	DK_F_APPEND = 32,
 	DK_F_DIRECT = 64,
 	DK_F_UNTOUCHED = 128,
-	DK_F_IMPORT = 256, /* something came in from outside: the drain thread reads it at once */
+	DK_F_IMPORT = 256,     /* something came in from outside: the drain thread reads it at once */
 	DK_F_UNCERTAIN = 1024, /* the inode may stand outside: one of its links elsewhere, or no name known */
-	DK_F_MORE = 512,   /* DK_PIECE records with the same sequence follow */
+	DK_F_MORE = 512,       /* DK_PIECE records with the same sequence follow */
 };
 
 enum dk_data_op { DK_OP_WRITE = 1, DK_OP_SENDFILE = 2, DK_OP_SPLICE = 3, DK_OP_COPY_RANGE = 4, DK_OP_CLONE = 5 };
@@ -77,7 +77,13 @@ enum dk_name_op {
 	DK_OP_RENAME = 7
 };
 enum dk_attr_op { DK_OP_CHMOD = 1, DK_OP_CHOWN = 2, DK_OP_UTIME = 3, DK_OP_SETXATTR = 4, DK_OP_REMOVEXATTR = 5 };
-enum dk_lost_channel { DK_LOST_RING = 0, DK_LOST_TABLE = 1, DK_LOST_RECURSION = 2, DK_LOST_QUEUE = 3, DK_LOST_CHANNELS = 4 };
+enum dk_lost_channel {
+	DK_LOST_RING = 0,
+	DK_LOST_TABLE = 1,
+	DK_LOST_RECURSION = 2,
+	DK_LOST_QUEUE = 3,
+	DK_LOST_CHANNELS = 4
+};
 
 struct dk_header {
 	dk_u32 size;
@@ -248,12 +254,12 @@ struct dk_lost {
 
 /* In .rodata.settings, set before load. */
 struct dk_settings {
-	dk_u32 devices[8];	    /* s_dev of the roots, 0 ends the list */
+	dk_u32 devices[8]; /* s_dev of the roots, 0 ends the list */
 	dk_u64 ring_bytes;
-	dk_u32 reader_uid;	    /* whose trace it is: 0 may read everything */
+	dk_u32 reader_uid; /* whose trace it is: 0 may read everything */
 	dk_u32 reader_gid;
-	dk_u8 has_touch_hooks;	    /* 0: names can be resolved by their strings alone */
-	dk_u8 writes_need_enter;    /* 1: a root's file system has no in-lock write tracepoint */
+	dk_u8 has_touch_hooks;	 /* 0: names can be resolved by their strings alone */
+	dk_u8 writes_need_enter; /* 1: a root's file system has no in-lock write tracepoint */
 	dk_u8 zero[6];
 };
 
@@ -286,7 +292,7 @@ struct dk_task {
 	dk_u8 lock_is_whole; /* told once, before the bytes: lock_bytes is what was asked for */
 	dk_u8 is_recorded;   /* of the recorded command's tree */
 	dk_u8 is_announced;
-	dk_u8 is_command;    /* set by the process: the next exec is the command itself */
+	dk_u8 is_command; /* set by the process: the next exec is the command itself */
 	dk_u32 has_touched_directory;
 	struct dk_touched touched[DK_TOUCHED_MAX];
 };

@@ -4,7 +4,8 @@
  *
  * A call that changes names or metadata is opened at sys_enter, the inodes whose ctime the task changes meanwhile are
  * noted under the file system's own lock (`touched`), and at sys_exit one record says what was asked for, and in what
- * state each touched inode is. A write needs no entry where the file system tells inode and offset from inside its lock.
+ * state each touched inode is. A write needs no entry where the file system tells inode and offset from inside its
+ * lock.
  *
  * Program order: includes, settings, maps, globals, reading the kernel, verdicts, records, calls, programs, licence.
  */
@@ -243,7 +244,7 @@ static __always_inline struct dentry *alias_of(struct inode *inode)
 	if (!node)
 		return 0;
 	return (struct dentry *)((char *)node -
-		(u64)__builtin_preserve_access_index(&((struct dentry *)0)->d_u.d_alias));
+				 (u64)__builtin_preserve_access_index(&((struct dentry *)0)->d_u.d_alias));
 }
 
 /* ---- verdicts: is an inode below a root? ---- */
@@ -382,7 +383,7 @@ static long alias_step(u32 index, void *context)
 	if (!count->node)
 		return 1;
 	dentry = (struct dentry *)((char *)count->node -
-		(u64)__builtin_preserve_access_index(&((struct dentry *)0)->d_u.d_alias));
+				   (u64)__builtin_preserve_access_index(&((struct dentry *)0)->d_u.d_alias));
 	if (walk_up((u64)dentry, count->dev) == INSIDE)
 		count->inside++;
 	read_field(&count->node, count->node, next);
@@ -1007,8 +1008,8 @@ static __always_inline int note_touched(struct inode *inode)
 		return 0;
 	count = state->touched_count;
 	/*
-	 * Names change under their directories' locks, all of which are held when the first directory is touched. What is
-	 * touched later may be so after they were let go: a file that lost its last name is freed there.
+	 * Names change under their directories' locks, all of which are held when the first directory is touched. What
+	 * is touched later may be so after they were let go: a file that lost its last name is freed there.
 	 */
 	if (!state->has_touched_directory)
 		state->touched_ns = bpf_ktime_get_ns();
@@ -1148,16 +1149,20 @@ __noinline int plan_name(struct name_plan *plan, struct call_args *args)
 	case CALL_UNLINK:
 	case CALL_RMDIR:
 		plan->path = a[0];
-		plan->op = args->call == CALL_MKDIR ? DK_OP_MKDIR : args->call == CALL_MKNOD ? DK_OP_MKNOD :
-			   args->call == CALL_UNLINK ? DK_OP_UNLINK : DK_OP_RMDIR;
+		plan->op = args->call == CALL_MKDIR    ? DK_OP_MKDIR
+			   : args->call == CALL_MKNOD  ? DK_OP_MKNOD
+			   : args->call == CALL_UNLINK ? DK_OP_UNLINK
+						       : DK_OP_RMDIR;
 		return 1;
 	case CALL_MKDIRAT:
 	case CALL_MKNODAT:
 	case CALL_UNLINKAT:
 		plan->base = a[0];
 		plan->path = a[1];
-		plan->op = args->call == CALL_MKDIRAT ? DK_OP_MKDIR : args->call == CALL_MKNODAT ? DK_OP_MKNOD :
-			   (a[2] & AT_REMOVEDIR) ? DK_OP_RMDIR : DK_OP_UNLINK;
+		plan->op = args->call == CALL_MKDIRAT	? DK_OP_MKDIR
+			   : args->call == CALL_MKNODAT ? DK_OP_MKNOD
+			   : (a[2] & AT_REMOVEDIR)	? DK_OP_RMDIR
+							: DK_OP_UNLINK;
 		return 1;
 	case CALL_BIND:
 		plan->path = a[1] + 2; /* sockaddr_un: family, then a path that need not be ended */
@@ -1230,7 +1235,8 @@ __noinline u32 forget_touched(struct dk_task *state, u32 i)
 	return 0;
 }
 
-/* Verdicts after names moved: void those of files, and all of them where a directory may have moved. True: an import. */
+/* Verdicts after names moved: void those of files, and all of them where a directory may have moved. True: an import.
+ */
 __noinline int settle_verdicts(struct dk_task *state, u32 op)
 {
 	u32 directories = 0, sum = 0, inside, outside, files;
@@ -1404,7 +1410,8 @@ __noinline int leave_size(struct call_args *args, struct dk_task *state)
 	verdict = verdict_of(inode);
 	if (verdict == OUTSIDE)
 		return 0;
-	fill_header(&record.header, DK_SIZE, args->call == CALL_FALLOCATE ? DK_OP_FALLOCATE : DK_OP_TRUNCATE, sizeof(record));
+	fill_header(&record.header, DK_SIZE, args->call == CALL_FALLOCATE ? DK_OP_FALLOCATE : DK_OP_TRUNCATE,
+		sizeof(record));
 	record.header.flags = doubt(verdict) | writer_flags(state);
 	fill_times(&record.header, state);
 	if (state->touched_count && state->touched[0].pointer != (u64)inode)
@@ -1770,13 +1777,13 @@ static long climb_step(u32 index, void *context)
 	read_field(&root, climb->mount, mnt_root);
 	if (climb->dentry == root) {
 		mount = (struct mount *)((char *)climb->mount -
-			(u64)__builtin_preserve_access_index(&((struct mount *)0)->mnt));
+					 (u64)__builtin_preserve_access_index(&((struct mount *)0)->mnt));
 		read_field(&above, mount, mnt_parent);
 		if (!above || above == mount)
 			return 1;
 		read_field(&climb->dentry, mount, mnt_mountpoint);
 		climb->mount = (struct vfsmount *)((char *)above +
-			(u64)__builtin_preserve_access_index(&((struct mount *)0)->mnt));
+						   (u64)__builtin_preserve_access_index(&((struct mount *)0)->mnt));
 		return 0;
 	}
 	read_field(&parent, climb->dentry, d_parent);

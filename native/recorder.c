@@ -269,8 +269,7 @@ int dk_add_root(struct capture *capture, int fd, uint32_t dev, uint64_t ino)
 	root->dev = dev;
 	root->ino = ino;
 	root->handle.head.handle_bytes = sizeof(root->handle.room);
-	root->has_handle =
-		fd >= 0 && name_to_handle_at(fd, "", &root->handle.head, &mount_id, AT_EMPTY_PATH) == 0;
+	root->has_handle = fd >= 0 && name_to_handle_at(fd, "", &root->handle.head, &mount_id, AT_EMPTY_PATH) == 0;
 	capture->root_count++;
 	return 0;
 }
@@ -493,8 +492,7 @@ int dk_start(struct capture *capture)
 		result = load_what_exists(capture);
 	if (result || put_places(capture))
 		return -1;
-	capture->counters =
-		capture->lib.initial_value(capture->lib.find_map(capture->object, ".data.counters"), &size);
+	capture->counters = capture->lib.initial_value(capture->lib.find_map(capture->object, ".data.counters"), &size);
 	if (!capture->counters || size < sizeof(*capture->counters))
 		return fail(capture, "the counters of the BPF programs cannot be mapped");
 	return attach_all(capture);
@@ -642,7 +640,8 @@ static void read_extent(struct capture *capture, const struct dk_header *cause, 
 	} while (length);
 }
 
-static void note_failure(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int error)
+static void note_failure(
+	struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int error)
 {
 	struct dk_late *late = begin_late(capture, cause, 0);
 
@@ -722,7 +721,8 @@ static int read_entry(struct capture *capture, const struct dk_header *cause, co
 }
 
 /* Everything below a directory that came in; takes the descriptor. */
-static void read_subtree(struct capture *capture, const struct dk_header *cause, const struct dk_inode *directory, int fd)
+static void read_subtree(
+	struct capture *capture, const struct dk_header *cause, const struct dk_inode *directory, int fd)
 {
 	struct dk_base parent = {.ino = directory->ino, .dev = directory->dev, .generation = directory->generation};
 	DIR *stream = fdopendir(fd);

@@ -238,8 +238,8 @@ void segments_wake(struct segments *segments)
 	pthread_mutex_unlock(&segments->mutex);
 }
 
-int segments_progress(struct segments *segments, uint64_t *batches, uint64_t *bytes, uint64_t *free_count,
-	uint32_t *filled, int room)
+int segments_progress(
+	struct segments *segments, uint64_t *batches, uint64_t *bytes, uint64_t *free_count, uint32_t *filled, int room)
 {
 	int count = 0;
 

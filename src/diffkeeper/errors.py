@@ -1,5 +1,7 @@
 """Every error that diffkeeper raises; each class owns its exit code.
 
+The tree of classes, exit codes in parentheses:
+
     DiffkeeperError (1)
     ├── UsageError (2)               bad option, position or pattern
     │   └── PositionError            a position in time that cannot be read

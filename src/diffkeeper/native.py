@@ -12,7 +12,7 @@ from diffkeeper.errors import EngineUnavailableError, RecordError
 
 _LIBRARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_native.so")
 _BTF = "/sys/kernel/btf/vmlinux"
-# linux/capability.h: what loading, attaching and reading back need. CAP_SYS_ADMIN stands for the first two on old kernels.
+# linux/capability.h: what loading, attaching and reading back need. CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
 _CAPABILITIES = {"CAP_DAC_READ_SEARCH": 2, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 _LOST_CHANNELS = ("ring", "table", "recursion", "queue")
 _MAX_FILLED = 256
@@ -179,9 +179,7 @@ class Capture:
             raise EngineUnavailableError(refusal() or "the native library is missing")
         self._library = library
         self._settings = settings
-        self._handle = library.dk_new(
-            settings.trace_id, settings.ring_bytes, settings.reader_uid, settings.reader_gid
-        )
+        self._handle = library.dk_new(settings.trace_id, settings.ring_bytes, settings.reader_uid, settings.reader_gid)
 
     def start(self) -> CaptureFacts:
         """Load and attach; raise EngineUnavailableError with the kernel's reason."""

@@ -53,7 +53,8 @@ _LATE = Struct("<QQQI")
 _ENTRY = Struct("<QQII")
 _LOST = Struct("<QQ")
 
-DATA, PIECE, COPY, SIZE, NAME, OPEN, ATTR, CLOSE, OUTPUT, PROCESS, EXEC, EXIT, DIRECTORY, LATE, ENTRY, LOST = range(1, 17)
+DATA, PIECE, COPY, SIZE, NAME, OPEN, ATTR, CLOSE = range(1, 9)
+OUTPUT, PROCESS, EXEC, EXIT, DIRECTORY, LATE, ENTRY, LOST = range(9, 17)
 _MORE = 512
 _FLAGS = 255 | 1024  # the bits that Flag names; the wire's own stay behind
 _O_TMPFILE = 0o20000000

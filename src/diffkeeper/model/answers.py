@@ -47,7 +47,7 @@ class TreeSource(Protocol):
         """Yield entries, parents before children, in byte order of their paths."""
 
     def chunks(self, entry: Entry, *, allow_unknown: bool = False) -> Iterator[tuple[int, bytes]]:
-        """Yield (offset, bytes) of a file, ascending, holes left out; unknown bytes raise or, if allowed, are left out."""
+        """Yield (offset, bytes) of a file, ascending, without holes; unknown bytes raise or, if allowed, are left out."""
 
     def read(self, path: str | bytes, *, allow_unknown: bool = False) -> bytes:
         """Return the bytes of a file; unknown bytes raise or, if allowed, are zeros."""
@@ -60,7 +60,8 @@ class TreeSource(Protocol):
 class Change:
     """Hold one difference between two instants.
 
-    ``letter``: A added, M content modified, D deleted, R renamed (``path`` to ``path2``), T type changed, U metadata only.
+    ``letter``: A added, M content modified, D deleted, R renamed (``path`` to ``path2``), T type changed, U
+    metadata only.
     """
 
     letter: str

@@ -67,7 +67,7 @@ class Meta:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Say where the bytes [offset, offset+length) of a write are kept: in blob ``blob`` from ``start``; blob 0 is unknown."""
+    """Say where bytes [offset, offset+length) of a write stand: in blob ``blob`` from ``start``; blob 0: unknown."""
 
     offset: int
     length: int

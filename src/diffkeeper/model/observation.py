@@ -133,8 +133,8 @@ class NameChanged(Observation):
     """Report a change of names.
 
     ``path`` is the name that the call is about: for RENAME and LINK the old one, for SYMLINK the new link; ``path2`` is
-    the new name of RENAME and LINK, and the target text of SYMLINK. ``touched`` are the inodes whose ctime the task changed
-    during the call, as read at exit, in order of first touch: parents, the entry, what it replaced. It is empty with
+    the new name of RENAME and LINK, and the target text of SYMLINK. ``touched`` are the inodes whose ctime the task
+    changed during the call, as read at exit, in order of first touch: parents, the entry, what it replaced. Empty with
     ``Flag.UNTOUCHED``. An inode that was freed before the call returned has nlink 0 and only its identity is valid.
     ``call_flags`` are renameat2's or linkat's flags.
     """
@@ -233,7 +233,7 @@ class ProcessExited(Observation):
 
 @dataclass(frozen=True, slots=True)
 class DirectorySeen(Observation):
-    """Report where a directory stood when it was first a parent: (ino, generation, name) from it up to, not with, the root.
+    """Report where a directory stood when it was first a parent: (ino, generation, name) from it up to below the root.
 
     ``root`` is the identity of the watch root at which the walk ended.
     """
