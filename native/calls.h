@@ -53,6 +53,7 @@ enum call {
 };
 
 #if defined(DK_ARCH_X86_64)
+/* clang-format off: one line a family of calls */
 #define CALL_NUMBERS \
 	[1] = CALL_WRITE, [18] = CALL_PWRITE, [20] = CALL_WRITEV, [296] = CALL_PWRITEV, [328] = CALL_PWRITEV, \
 	[3] = CALL_CLOSE, [40] = CALL_SENDFILE, [275] = CALL_SPLICE, [326] = CALL_COPY_RANGE, [16] = CALL_IOCTL, \
@@ -73,6 +74,7 @@ enum call {
 	(a)[3] = (regs)->r10; \
 	(a)[4] = (regs)->r8; \
 	(a)[5] = (regs)->r9
+/* clang-format on */
 #else
 #error "diffkeeper captures on x86-64 so far: add the processor's call numbers and registers here"
 #endif

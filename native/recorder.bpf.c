@@ -1352,7 +1352,7 @@ __noinline int leave_open(struct call_args *args, struct dk_task *state)
 	if (!inode || !is_regular(mode_of(inode)))
 		return 0;
 	read_field(&mode, file, f_mode);
-	if (!(mode & FMODE_CREATED) && !(flags & O_TRUNC))
+	if (!(mode & FMODE_CREATED) && !(flags & (O_TRUNC | O_TMPFILE_BIT)))
 		return 0;
 	if (mode & FMODE_CREATED)
 		forget_verdict(inode);

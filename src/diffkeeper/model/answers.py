@@ -47,7 +47,7 @@ class TreeSource(Protocol):
         """Yield entries, parents before children, in byte order of their paths."""
 
     def chunks(self, entry: Entry, *, allow_unknown: bool = False) -> Iterator[tuple[int, bytes]]:
-        """Yield (offset, bytes) of a file, ascending, without holes; unknown bytes raise or, if allowed, are left out."""
+        """Yield (offset, bytes) of a file, ascending, no holes; unknown bytes raise or, if allowed, are left out."""
 
     def read(self, path: str | bytes, *, allow_unknown: bool = False) -> bytes:
         """Return the bytes of a file; unknown bytes raise or, if allowed, are zeros."""
