@@ -213,7 +213,9 @@ class Witness:
 
     # How observations are made
 
-    def _feed(self, make: Callable[..., Observation], late: tuple[LateData | EntryRead, ...] = (), **fields: object) -> None:
+    def _feed(
+        self, make: Callable[..., Observation], late: tuple[LateData | EntryRead, ...] = (), **fields: object
+    ) -> None:
         self._sequence += 1
         t_ns = START_NS + self._sequence * 1000
         flags = Flag.UNTOUCHED if self.untouched else Flag(0)
@@ -231,7 +233,9 @@ class Witness:
     def is_allowed(self, path: bytes) -> bool:
         """Say whether a name is where operations may be done."""
         real = os.path.realpath(os.path.dirname(path))
-        return (real + b"/").startswith(self.limit + b"/") and not (self.root + b"/").startswith(os.path.realpath(path) + b"/")
+        return (real + b"/").startswith(self.limit + b"/") and not (self.root + b"/").startswith(
+            os.path.realpath(path) + b"/"
+        )
 
     def _introduce(self, directory: bytes) -> None:
         """Report a directory when it is first a parent."""
@@ -249,7 +253,9 @@ class Witness:
 
     # Operations: each raises OSError as its call does, and then reports nothing
 
-    def name(self, op: NameOp, base: bytes, path: bytes, path2: bytes = b"", flags: int = 0, follow: bool = False) -> None:
+    def name(
+        self, op: NameOp, base: bytes, path: bytes, path2: bytes = b"", flags: int = 0, follow: bool = False
+    ) -> None:
         """Change names; ``base`` is the directory that relative paths start from."""
         full, full2 = os.path.join(base, path), os.path.join(base, path2)
         parents = [os.path.dirname(full.rstrip(b"/"))]
@@ -276,7 +282,7 @@ class Witness:
             before.append(self._new_inode(full.rstrip(b"/")))
         has_effect = not (op == NameOp.RENAME and replaced is not None and before[0].identity == replaced.identity)
         touched = self._touched(parents, before, replaced) if has_effect else ()
-        several = any(one is not None and one.nlink > 1 and not stat.S_ISDIR(one.mode) for one in before)
+        several = any(one is not None and one.nlink > 1 and not stat.S_ISDIR(one.mode) for one in [*before, replaced])
         if not several and not any(self._is_inside(parent) for parent in parents):
             return
         for parent in parents if self.untouched else ():

@@ -19,7 +19,9 @@ from diffkeeper.model.resolve import Resolver
 from diffkeeper.model.tree import Tree
 
 QUICK = settings(
-    max_examples=int(os.environ.get("EX","120")), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=int(os.environ.get("EX", "120")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 small = st.integers(0, 40)
@@ -52,7 +54,7 @@ operations = st.one_of(
     st.tuples(st.just("name"), st.just(NameOp.RENAME), existing, existing, st.sampled_from([0, 2, 2])),
     st.tuples(st.just("check")),
 )
-scripts = st.lists(operations, min_size=int(os.environ.get("MIN","12")), max_size=40)
+scripts = st.lists(operations, min_size=int(os.environ.get("MIN", "12")), max_size=40)
 
 
 @contextlib.contextmanager
@@ -97,7 +99,9 @@ class Script:
             raise ValueError(full)
         folder, name = os.path.split(full)
         relative = os.path.relpath(full, self.witness.root)
-        decorated = os.path.join(os.path.relpath(folder, self.witness.root), b".", b"..", os.path.basename(folder), name)
+        decorated = os.path.join(
+            os.path.relpath(folder, self.witness.root), b".", b"..", os.path.basename(folder), name
+        )
         return [relative, relative, full, b".//" + relative, decorated][choice[-1]]
 
     def _full(self, choice: tuple[Any, ...]) -> bytes:
@@ -234,7 +238,10 @@ def _values(kind: type) -> st.SearchStrategy[Any]:
         "mode": st.sampled_from([0, 1, 3, 8, 0x10, 0x20, 0x40, 0xFFFF]),
         "data": st.binary(max_size=9),
     }
-    return st.builds(kind, **{name: fields[name] for name in kind.__annotations__ | seen.Observation.__annotations__ if name in fields})
+    return st.builds(
+        kind,
+        **{name: fields[name] for name in kind.__annotations__ | seen.Observation.__annotations__ if name in fields},
+    )
 
 
 KINDS = [one for one in vars(seen).values() if isinstance(one, type) and issubclass(one, seen.Observation)]

@@ -200,27 +200,31 @@ def renamed(case: Case) -> Moved:
     if case.is_untouched:
         spot2 = case.spot2
         return Moved(by_string(case.spot), spot2.parent, spot2.node)
-    old = choose(case.links(case.name, lambda node: _is_moved(case, node)), lambda: case.spot)
-    old = old or _provisional_link(case)
-    moved = old.node if old is not None else None
-    replaced = choose(
-        [
-            link
-            for link in case.links(case.name2, lambda node: _is_replaced(case, node, moved))
-            if link.parent is not moved
-        ],
-        lambda: case.spot2,
-    )
-    if old is not None and not old.node.is_directory and case.touches_outside and _came_by_other_link(case, old, replaced):
-        old = None
+    old = _old_link(case)
+    replaced = _replaced_link(case, old)
+    if old is not None and not old.node.is_directory and case.touches_outside:
+        if _came_by_other_link(case, old, replaced):
+            old = None
+        elif replaced is not None:
+            return Moved(old, None, None)  # what it replaced outside has another link at that name here
     if replaced is not None:
         return Moved(old, replaced.parent, replaced.node)
     parent2 = _new_parent(case, old)
     return Moved(old, parent2, case.child(parent2, case.name2) if parent2 is not None else None)
 
 
-def _is_moved(case: Case, node: Node) -> bool:
-    return case.is_touched(node) and not case.lost_a_link(node)
+def _old_link(case: Case) -> Link | None:
+    links = case.links(case.name, case.is_touched)
+    moved = [link for link in links if not case.lost_a_link(link.node)]
+    if not moved:
+        moved = [link for link in links if link.parent is case.spot.parent]
+    return choose(moved, lambda: case.spot) or _provisional_link(case)
+
+
+def _replaced_link(case: Case, old: Link | None) -> Link | None:
+    moved = old.node if old is not None else None
+    links = case.links(case.name2, lambda node: _is_replaced(case, node, moved))
+    return choose([link for link in links if link.parent is not moved], lambda: case.spot2)
 
 
 def _is_replaced(case: Case, node: Node, moved: Node | None) -> bool:
@@ -229,9 +233,9 @@ def _is_replaced(case: Case, node: Node, moved: Node | None) -> bool:
 
 def _came_by_other_link(case: Case, old: Link, replaced: Link | None) -> bool:
     """Say whether a link from outside came into a directory where another link of the file has the old name."""
-    if replaced is not None:
-        return True
-    return case.spot.parent is not old.parent and case.spot2.parent in case.directories
+    if case.spot.parent is old.parent:
+        return False
+    return replaced is not None or case.spot2.parent in case.directories
 
 
 def _provisional_link(case: Case) -> Link | None:
@@ -306,4 +310,8 @@ def is_elsewhere(case: Case) -> bool:
     if case.directories or not all(spot.is_outside for spot in spots):
         return False
     links = 2 if case.seen.op in (NameOp.LINK, NameOp.RENAME) else 1
-    return case.is_untouched or any(not stat.S_ISDIR(inode.mode) and inode.nlink >= links for inode, _ in case.pairs)
+    if case.is_untouched or all(spot.is_certain for spot in spots):
+        return True
+    return any(
+        node is not None or (not stat.S_ISDIR(inode.mode) and inode.nlink >= links) for inode, node in case.pairs
+    )

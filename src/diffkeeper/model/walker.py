@@ -20,6 +20,7 @@ class Spot(NamedTuple):
     name: bytes = b""
     node: Node | None = None
     is_outside: bool = False
+    is_certain: bool = True  # not so if the path starts in a directory that is not in the tree, for it may be unknown
 
 
 _NOWHERE = Spot()
@@ -51,7 +52,7 @@ class PathWalker:
         if path.startswith(b"/"):
             return _Walk(self, self._chroot(start), path, follows_last).end()
         if start is None or start.children is None:
-            return _OUTSIDE if start is None else _NOWHERE
+            return Spot(is_outside=True, is_certain=False) if start is None else _NOWHERE
         return _Walk(self, start, path, follows_last).end()
 
     def _chroot(self, root: Node | None) -> Node | None:
