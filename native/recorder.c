@@ -898,6 +898,11 @@ int dk_add_segment(struct capture *capture, uint32_t number, int fd)
 	return 0;
 }
 
+void dk_give_up(struct capture *capture)
+{
+	segments_give_up(&capture->segments);
+}
+
 /* Start the drain thread, once. */
 int dk_drain(struct capture *capture)
 {

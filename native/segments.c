@@ -129,7 +129,8 @@ static struct segment *next_segment(struct segments *segments)
 	while (!(segment = take(&segments->free_first, &segments->free_last))) {
 		if (!segments->is_stopping)
 			pthread_cond_wait(&segments->changed, &segments->mutex);
-		else if (pthread_cond_timedwait(&segments->changed, &segments->mutex, &until) == ETIMEDOUT)
+		else if (segments->is_given_up ||
+			 pthread_cond_timedwait(&segments->changed, &segments->mutex, &until) == ETIMEDOUT)
 			break;
 	}
 	if (segment)
@@ -234,6 +235,14 @@ void segments_wake(struct segments *segments)
 {
 	pthread_mutex_lock(&segments->mutex);
 	segments->is_stopping = true;
+	pthread_cond_signal(&segments->changed);
+	pthread_mutex_unlock(&segments->mutex);
+}
+
+void segments_give_up(struct segments *segments)
+{
+	pthread_mutex_lock(&segments->mutex);
+	segments->is_given_up = true;
 	pthread_cond_signal(&segments->changed);
 	pthread_mutex_unlock(&segments->mutex);
 }

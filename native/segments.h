@@ -43,7 +43,8 @@ struct segments {
 	unsigned char *buffer; /* header and payload of the batch being filled */
 	size_t used;
 	bool is_stopping;
-	bool is_failed; /* a segment could not be written: what follows is lost and counted */
+	bool is_given_up; /* no more segments will be added */
+	bool is_failed;	  /* a segment could not be written: what follows is lost and counted */
 };
 
 void segments_init(struct segments *segments, uint64_t trace_id);
@@ -54,6 +55,7 @@ void segments_commit(struct segments *segments, size_t size);
 void segments_flush(struct segments *segments);
 void segments_end(struct segments *segments);
 void segments_wake(struct segments *segments);
+void segments_give_up(struct segments *segments);
 int segments_progress(struct segments *segments, uint64_t *batches, uint64_t *bytes, uint64_t *free_count,
 	uint32_t *filled, int room);
 void segments_free(struct segments *segments);

@@ -6,7 +6,7 @@
     segments  numbers, with descriptors            progress  see Progress; unasked, after segments were filled
     adopt     pid of the held command              adopted
     stop                                           stopped   see Progress; everything is in the segments
-                                                   failed    error class and message, instead of any answer
+    enough    no more segments will come           failed    error class and message, instead of any answer
 
 Descriptors travel with the message that names them, in its order. A closed socket ends the helper.
 """

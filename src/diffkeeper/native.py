@@ -94,6 +94,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "dk_adopt": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_int)),
     "dk_add_segment": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int)),
     "dk_drain": (ctypes.c_int, (ctypes.c_void_p,)),
+    "dk_give_up": (None, (ctypes.c_void_p,)),
     "dk_progress": (
         ctypes.c_int,
         (ctypes.c_void_p, ctypes.POINTER(_Progress), ctypes.POINTER(ctypes.c_uint32), ctypes.c_int),
@@ -206,6 +207,10 @@ class Capture:
     def drain(self) -> None:
         """Start the drain thread; doing it again does nothing."""
         self._check(self._library.dk_drain(self._handle))
+
+    def give_up(self) -> None:
+        """Wait for no more segments when stopping: what finds no room is lost, and counted."""
+        self._library.dk_give_up(self._handle)
 
     def adopt(self, pid: int) -> None:
         """Make a process, held before its exec, the root of the recorded command's tree."""

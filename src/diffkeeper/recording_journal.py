@@ -12,11 +12,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from diffkeeper.engines.protocol import Engine, Progress
-from diffkeeper.store.format import STORE_NAME, SessionFacts
+from diffkeeper.store.format import SESSION_NAME, STORE_NAME, SessionFacts
 from diffkeeper.store.journal import SegmentPool, remove_journal
 
 if TYPE_CHECKING:
     from diffkeeper.processing.background import Background
+    from diffkeeper.processing.processor import Processor
 
 _AHEAD_AT_FIRST = 2  # many recordings do not fill one
 _AHEAD = 4  # at 200 MB/s a segment of 16 MiB lasts 80 ms, three ticks of the helper
@@ -31,9 +32,11 @@ class RingJournal:
         self._trace_dir = trace_dir
         self._engine = engine
         self._pool = SegmentPool(trace_dir)
+        self._given: list[int] = []
         self._free = 0
         self._filled = 0
         self._worker: Background | None = None
+        self.shortage = ""  # why segments could not be made when they were needed; the ring may have made up for it
 
     def __enter__(self) -> RingJournal:
         """Return self."""
@@ -49,19 +52,32 @@ class RingJournal:
 
     def first_segments(self) -> tuple[tuple[int, int], ...]:
         """Return the segments that the engine starts with."""
-        self._free += _AHEAD_AT_FIRST
-        return tuple(self._pool.create(_AHEAD_AT_FIRST))
+        segments = self._pool.create(_AHEAD_AT_FIRST)
+        self._note_given(segments)
+        return tuple(segments)
 
     def feed(self) -> Progress:
         """Take the engine's news and make up for the segments that it filled."""
         progress = self._engine.progress()
-        self._account(progress)
-        if self._filled and self._free < _AHEAD:
-            self._give(self._pool.create(_AHEAD - self._free))
+        self._make_up_for(progress)
         return progress
+
+    def _make_up_for(self, progress: Progress) -> bool:
+        """Give as many segments as were filled; return whether there was room. What lacks comes with the next tick."""
+        self._free -= len(progress.filled)
+        self._filled += len(progress.filled)
+        try:
+            while self._filled and self._free < _AHEAD:
+                self._give(self._pool.create())
+        except OSError as error:
+            self.shortage = f"no room for the journal in {self._trace_dir}: {error.strerror}"
+            return False
+        return True
 
     def tick(self) -> None:
         """Let the worker go on, and start it once much has been filled."""
+        if self.shortage:
+            self._make_up_for(Progress())
         if self._worker is None and self._filled >= _WORKER_AFTER_SEGMENTS:
             from diffkeeper.processing.background import Background  # most recordings never come here
 
@@ -71,30 +87,42 @@ class RingJournal:
 
     def stop(self) -> Mapping[str, int]:
         """End the capture; return what was lost, by channel."""
-        progress = self._engine.stop()
-        self._account(progress)
+        progress = self._engine.stop(self._make_up_for)
+        for number in self._given[len(self._given) - progress.free_segments :]:
+            self._pool.remove(number)  # never used: where the disk is full, this is the room that processing needs
         return progress.lost
 
-    def process(self, facts: SessionFacts) -> None:
-        """Process what the journal holds into the store, and add what was counted to the facts."""
+    @property
+    def is_whole(self) -> bool:
+        """Say whether all that was written is still there."""
+        return self._pool.is_whole and (self._trace_dir / SESSION_NAME).exists()
+
+    def process(self, facts: SessionFacts) -> list[str]:
+        """Process what the journal holds into the store, add what was counted to the facts, return what it lacks."""
         if self._worker is not None:
             facts.counters.update(self._worker.finish())
-        else:
-            from diffkeeper.processing.processor import Processor  # RocksDB, which nothing needs before
+            return _lacks(self._worker)
+        from diffkeeper.processing.processor import Processor  # RocksDB, which nothing needs before
 
-            with Processor(self._trace_dir, self._trace_dir / STORE_NAME) as processor:
-                facts.counters.update(processor.finish().summary())
+        with Processor(self._trace_dir, self._trace_dir / STORE_NAME) as processor:
+            facts.counters.update(processor.finish().summary())
+            return _lacks(processor)
 
     def remove(self) -> None:
         """Remove the journal of a trace that was sealed with all of it processed."""
         self._pool.close()
         remove_journal(self._trace_dir)
 
-    def _account(self, progress: Progress) -> None:
-        self._free -= len(progress.filled)
-        self._filled += len(progress.filled)
-
     def _give(self, segments: list[tuple[int, int]]) -> None:
         if segments:
             self._engine.add_segments(segments)
-            self._free += len(segments)
+            self._note_given(segments)
+
+    def _note_given(self, segments: list[tuple[int, int]]) -> None:
+        self._given += [number for number, _ in segments]
+        self._free += len(segments)
+
+
+def _lacks(processed: Processor | Background) -> list[str]:
+    """Return in words what keeps a journal that was processed from being whole."""
+    return processed.damage or ([] if processed.has_end else ["the journal did not reach the end of the recording"])

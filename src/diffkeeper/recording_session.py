@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffkeeper.engines.protocol import Engine, EngineRequest
-from diffkeeper.errors import DiffkeeperError
+from diffkeeper.errors import DiffkeeperError, StateDirectoryError
 from diffkeeper.forwarding import Forwarder
 from diffkeeper.launch import HeldCommand, hold_command, ignored_signals
 from diffkeeper.recording_journal import RingJournal
@@ -100,9 +100,13 @@ class Session:
         try:
             self._set_up(stack)
             self._engine.adopt(held.pid)
+        except OSError as error:
+            self._give_up(stack, held)
+            raise StateDirectoryError(
+                f"cannot record into {self._directory.path}: {error.strerror}; choose another --state-dir"
+            ) from error
         except BaseException:
-            held.abandon()
-            self._undo(stack)
+            self._give_up(stack, held)
             raise
         with self._signals_go_to(held.pid, ignored):
             supervision = Supervision(held.pid, self._settings.timeout_s, self._tick)
@@ -135,6 +139,10 @@ class Session:
         self._settings.announce(_first_line(self._facts, path))
         take(path, self._facts, self._roots, self._settings.baseline_progress)
         self._settings.baseline_done()
+
+    def _give_up(self, stack: contextlib.ExitStack, held: HeldCommand) -> None:
+        held.abandon()
+        self._undo(stack)
 
     def _undo(self, stack: contextlib.ExitStack) -> None:
         """Leave no trace of a recording that never began."""
@@ -174,13 +182,18 @@ class Session:
         for channel, count in lost.items():
             self._facts.counters[f"lost_{channel}"] = count
         if any(lost.values()):
-            self._failures.append(f"{sum(lost.values())} changes were lost")
+            reason = self._journal.shortage and f": {self._journal.shortage}"
+            self._fail(f"{sum(lost.values()):,} changes were lost{reason}")
 
     def _note_ending(self, ending: Ending) -> None:
         self._facts.end_monotonic_ns = ending.ended_ns
         self._facts.wait_status = ending.wait_status
         self._facts.exit_code = _exit_code(ending)
         self._facts.timed_out = ending.timed_out
+        if not self._journal.is_whole:
+            self._fail(f"{self._directory.path}, or a part of it, was deleted while the command ran")
+        if not self._directory.path.is_dir():
+            return
         with self._noting_failures("the session could not be written"):
             self._write_session()
 
@@ -188,14 +201,21 @@ class Session:
         """Write the facts as they are; a kill of this process leaves them, and the seal makes them last."""
         path = self._directory.path / SESSION_NAME
         temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(dump_session(self._facts))
+        try:
+            temporary.write_bytes(dump_session(self._facts))
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         temporary.replace(path)
 
     def _process(self) -> None:
         """Make the trace quick to read and seal it; what fails here can be made up for by any reader."""
+        if not self._directory.path.is_dir():
+            return
         try:
-            self._journal.process(self._facts)
+            lacking = self._journal.process(self._facts)
             self._facts.processed = True
+            self._failures += [] if self._failures else lacking
         except KeyboardInterrupt:
             self._settings.announce("processing was interrupted; the first reader of the trace does it")
         except Exception as error:  # whatever it is, the journal is whole and the command's exit code is due

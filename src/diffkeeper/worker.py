@@ -12,15 +12,19 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from diffkeeper.errors import DiffkeeperError
 from diffkeeper.processing.processor import Processor
+
+_LOOK_SECONDS = 0.5
 
 
 def main(arguments: list[str]) -> int:
     """Serve lines from standard input until ``finish`` or its end; return the exit status."""
     (trace_dir,) = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command; the recorder ends the worker
+    _end_with(os.getppid())
     _yield_to_everyone()
     try:
         return _serve(Path(trace_dir))
@@ -36,7 +40,9 @@ def _serve(trace_dir: Path) -> int:
         for word in _words():
             if word == b"finish":
                 _stop_yielding()
-                _say("done " + json.dumps(processor.finish().summary()))
+                done: dict[str, object] = {"counted": processor.finish().summary()}
+                done |= {"damage": processor.damage, "has_end": processor.has_end}
+                _say("done " + json.dumps(done))
                 return 0
             processor.advance()
             recyclable = processor.recyclable()
@@ -52,6 +58,18 @@ def _words() -> Iterator[bytes]:
         *lines, unread = (unread + data).split(b"\n")
         if lines:
             yield b"finish" if b"finish" in lines else b"advance"
+
+
+def _end_with(recorder: int) -> None:
+    """End soon after the recorder was killed, in the middle of a long ``advance`` too: a reader does the rest."""
+
+    def look(number: int, frame: FrameType | None) -> None:
+        if os.getppid() != recorder:
+            os._exit(1)
+
+    signal.signal(signal.SIGALRM, look)
+    signal.siginterrupt(signal.SIGALRM, False)  # system calls of RocksDB go on after it
+    signal.setitimer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
 
 
 def _yield_to_everyone() -> None:

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,7 @@ class _Dying(ScriptedEngine):
     def progress(self) -> Progress:
         raise RecordError("the helper ended unexpectedly")
 
-    def stop(self) -> Progress:
+    def stop(self, feed: Callable[[Progress], bool]) -> Progress:
         raise RecordError("the helper ended unexpectedly")
 
 
@@ -211,7 +211,7 @@ def test_when_the_engine_dies_the_command_goes_on_and_the_trace_says_so(folder: 
 
 
 class _Losing(ScriptedEngine):
-    def stop(self) -> Progress:
+    def stop(self, feed: Callable[[Progress], bool]) -> Progress:
         return Progress(lost={"ring": 3, "queue": 0})
 
 
@@ -277,7 +277,7 @@ class _Filling(ScriptedEngine):
         filled, self._news = self._news, []
         return Progress(filled=tuple(filled))
 
-    def stop(self) -> Progress:
+    def stop(self, feed: Callable[[Progress], bool]) -> Progress:
         return Progress()
 
 

@@ -22,6 +22,8 @@ def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
     yield f"diffkeeper: {_counts(outcome)} {_ending(outcome)}"
     for failure in outcome.failures:
         yield f"diffkeeper: not complete: {failure}"
+    if not outcome.trace_path.is_dir():
+        return  # it was deleted: there is nothing to look at
     option = _state_option(state_dir)
     changes = outcome.facts.counters.get("changes", 0) if outcome.facts.processed else 0
     last = _last_change(outcome) if changes else None

@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from diffkeeper import helper_protocol as protocol
 from diffkeeper import native
@@ -114,11 +114,19 @@ class EbpfEngine:
             self._take(self._receive())
         return self._take_news()
 
-    def stop(self) -> Progress:
-        """Have the helper drain everything and end."""
+    def stop(self, feed: Callable[[Progress], bool]) -> Progress:
+        """Have the helper drain everything and end; the ring may hold more than the free segments."""
         self._send({"op": "stop"})
-        self._take(self._await("stopped"))
-        return self._take_news()
+        is_feeding = True
+        while True:
+            if is_feeding and not feed(self._take_news()):
+                is_feeding = False
+                with contextlib.suppress(OSError):  # it may be done by now
+                    protocol.send(self._open(), {"op": "enough"})
+            message = self._receive()
+            self._take(message)
+            if message["op"] == "stopped":
+                return self._take_news()
 
     def release(self) -> None:
         """Close the socket, which ends the helper; close() waits for that."""

@@ -7,7 +7,7 @@ An engine writes batches of wire records (``native/events.h``) into journal segm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -94,8 +94,11 @@ class Engine(Protocol):
         """Return what is known; never waits. Raises RecordError when the engine has died."""
         ...
 
-    def stop(self) -> Progress:
-        """Drain all that happened until now and end the capture. Raises RecordError when the engine has died."""
+    def stop(self, feed: Callable[[Progress], bool]) -> Progress:
+        """Drain all that happened until now and end the capture. Raises RecordError when the engine has died.
+
+        ``feed`` is called with news meanwhile, to give more free segments; it returns False when there are no more.
+        """
         ...
 
     def release(self) -> None:

@@ -66,10 +66,10 @@ class ScriptedEngine:
         return -1
 
     def progress(self) -> Progress:
-        """Return what was written."""
-        return Progress(self._sequence, self._bytes, len(self._segments))
+        """Return what was written; the first segment is in use."""
+        return Progress(self._sequence, self._bytes, max(0, len(self._segments) - 1))
 
-    def stop(self) -> Progress:
+    def stop(self, feed: Callable[[Progress], bool]) -> Progress:
         """Write everything."""
         pending = b""
         for observation in self._script() if callable(self._script) else self._script:

@@ -1,9 +1,9 @@
 """The recorder's side of the worker: start it, nudge it, hear which segments may be used again.
 
-The protocol, in lines of text. To the worker: ``advance`` (the journal has grown), ``finish`` (the journal has ended).
-From the worker: ``recyclable N N …`` (segments of the ring's stream whose every observation is safe in the store),
-``done JSON`` (what was counted) and ``failed MESSAGE``. The end of its input without ``finish`` ends the worker; what
-it has committed stays, and the next one goes on from there.
+The protocol, in lines of text. To the worker: ``advance`` (the journal has grown), ``finish`` (the journal has
+ended). From the worker: ``recyclable N N …`` (segments of the ring's stream whose every observation is safe in the
+store), ``done JSON`` (what was counted, and what the journal lacks) and ``failed MESSAGE``. The end of its input
+without ``finish`` ends the worker; what it has committed stays, and the next one goes on from there.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class Background:
             env=_environment(),
         )
         self._unread = b""
+        self.damage: list[str] = []  # what of the journal could not be read, once it is finished
+        self.has_end = False
         os.set_blocking(self._stdin.fileno(), False)
         os.set_blocking(self._stdout.fileno(), False)
 
@@ -74,7 +76,9 @@ class Background:
         done = next((line for line in lines if line.startswith(b"done ")), None)
         if self._process.wait() != 0 or done is None:
             raise DiffkeeperError("the worker ended before the trace was processed; reading the trace will process it")
-        counted: dict[str, int] = json.loads(done.partition(b" ")[2])
+        document = json.loads(done.partition(b" ")[2])
+        self.damage, self.has_end = document["damage"], document["has_end"]
+        counted: dict[str, int] = document["counted"]
         return counted
 
     def close(self) -> None:

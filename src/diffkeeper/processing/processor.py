@@ -90,6 +90,11 @@ class Processor:
         """Return what of the journal could not be read."""
         return self._progress.damage
 
+    @property
+    def has_end(self) -> bool:
+        """Say whether the journal reaches the end of the recording."""
+        return self._progress.has_end
+
     def advance(self) -> None:
         """Process what the journal holds by now."""
         with _uncollected():

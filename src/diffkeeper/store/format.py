@@ -191,10 +191,14 @@ def write_session(trace: str | os.PathLike[str], facts: SessionFacts) -> None:
     path = Path(trace, SESSION_NAME)
     temporary = path.with_suffix(".tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(dump_session(facts))
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(dump_session(facts))
+            file.flush()
+            os.fsync(descriptor)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     temporary.replace(path)
     _sync_directory(trace)
 

@@ -154,8 +154,14 @@ class SegmentPool:
         os.pwrite(descriptor, b"\0" * _HEAD, 0)  # without a first header nothing in it counts any more
         return descriptor
 
+    @property
+    def is_whole(self) -> bool:
+        """Say whether nobody has deleted a segment."""
+        return all(os.fstat(descriptor).st_nlink for descriptor in self._descriptors.values())
+
     def remove(self, number: int) -> None:
-        """Remove a segment."""
+        """Remove a segment, and free its room though others may have it open."""
+        os.ftruncate(self._descriptors[number], 0)
         os.close(self._descriptors.pop(number))
         segment_path(self._trace, "r", number).unlink(missing_ok=True)
 
