@@ -102,6 +102,8 @@ class Helper:
             self._adopt(message["pid"])
         elif message["op"] == "stop":
             self._stopping = _Stopping(self._running())
+        elif message["op"] == "enough":
+            self._running().give_up()
         else:
             raise RecordError(f"the helper knows no {message['op']!r}")
 
@@ -129,7 +131,8 @@ class Helper:
         for number, descriptor in zip(numbers, descriptors, strict=True):
             check_segment(descriptor, self._peer_uid)
             self._running().add_segment(number, descriptor)
-        self._running().drain()
+        if self._stopping is None:
+            self._running().drain()
 
     def _adopt(self, pid: int) -> None:
         check_command(pid, self._peer_pid, self._peer_uid)
