@@ -5,12 +5,12 @@ Names load when they are first used, so that ``import diffkeeper`` and the comma
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from diffkeeper.version import __version__
 
+TYPE_CHECKING = False  # typing itself takes longer to import than all that a recording needs before its helper starts
 if TYPE_CHECKING:
+    from typing import Any
+
     from diffkeeper.errors import (
         DamagedTraceError,
         DiffkeeperError,
@@ -83,6 +83,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name from where it lives (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'diffkeeper' has no attribute {name!r}")
+    import importlib
+
     value = getattr(importlib.import_module(_HOMES.get(name, "diffkeeper.errors")), name)
     globals()[name] = value
     return value

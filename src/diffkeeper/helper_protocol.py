@@ -20,11 +20,14 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from diffkeeper.errors import RecordError
+from diffkeeper.native import Progress
+
+TYPE_CHECKING = False  # as in native.py
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, TypeAlias
 
 MAX_DESCRIPTORS = 64
 MAX_MESSAGE_BYTES = 131_072
@@ -32,18 +35,7 @@ O_PATH = getattr(os, "O_PATH", 0)
 _FS_IOC_GETVERSION = 0x80087601  # linux/fs.h; the kernel writes an int whatever the size in the number says
 _INT_BYTES = array.array("i").itemsize
 
-Message = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Say how far the draining is: totals, except ``filled``: the segments filled since the last message."""
-
-    batches: int = 0
-    bytes: int = 0
-    free_segments: int = 0
-    filled: tuple[int, ...] = ()
-    lost: dict[str, int] = field(default_factory=dict)
+Message: TypeAlias = "dict[str, Any]"
 
 
 def send(connection: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from diffkeeper.errors import EngineUnavailableError, RecordError
+
+TYPE_CHECKING = False  # to import typing, or dataclasses, takes longer than the rest of the helper's start
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LIBRARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_native.so")
 _BTF = "/sys/kernel/btf/vmlinux"
@@ -18,55 +20,81 @@ _LOST_CHANNELS = ("ring", "table", "recursion", "queue")
 _MAX_FILLED = 256
 
 
-@dataclass(frozen=True, slots=True)
-class RootIdentity:
-    """Hold what tells a watch root from every other directory (dev is the kernel's s_dev)."""
-
-    dev: int
-    ino: int
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
 class CaptureSettings:
     """Say what to capture: roots, what to leave out below them, and for whom.
 
+    ``roots`` are (dev, inode, generation), ``dev`` being the kernel's s_dev, and ``excluded`` (dev, inode).
     ``root_fds`` are open descriptors of the roots, in their order; they must stay open while the capture lasts.
     ``reader_uid`` and ``reader_gid`` own the trace: bytes of files that they may not read are not recorded (0: all).
     """
 
-    roots: tuple[RootIdentity, ...]
-    excluded: tuple[tuple[int, int], ...]
-    trace_id: int
-    ring_bytes: int = 1 << 26
-    spared_tgids: tuple[int, ...] = ()
-    root_fds: tuple[int, ...] = ()
-    reader_uid: int = 0
-    reader_gid: int = 0
+    def __init__(
+        self,
+        *,
+        roots: Sequence[tuple[int, int, int]],
+        excluded: Sequence[tuple[int, int]],
+        trace_id: int,
+        ring_bytes: int = 1 << 26,
+        spared_tgids: Sequence[int] = (),
+        root_fds: Sequence[int] = (),
+        reader_uid: int = 0,
+        reader_gid: int = 0,
+    ) -> None:
+        self.roots = roots
+        self.excluded = excluded
+        self.trace_id = trace_id
+        self.ring_bytes = ring_bytes
+        self.spared_tgids = spared_tgids
+        self.root_fds = root_fds
+        self.reader_uid = reader_uid
+        self.reader_gid = reader_gid
 
 
-@dataclass(frozen=True, slots=True)
 class CaptureFacts:
-    """Say which hooks are attached and which this kernel lacks."""
+    """Say which hooks are attached, which this kernel lacks, and where the bytes of copies come from.
 
-    hooks: tuple[str, ...]
-    missing: tuple[str, ...]
-    ring_bytes: int
+    ``reads_page_cache``: they are taken where the kernel puts them; else they are read back from the file.
+    """
+
+    def __init__(
+        self, hooks: Sequence[str], missing: Sequence[str], ring_bytes: int, *, reads_page_cache: bool = False
+    ) -> None:
+        self.hooks = hooks
+        self.missing = missing
+        self.ring_bytes = ring_bytes
+        self.reads_page_cache = reads_page_cache
 
     def as_json(self) -> dict[str, object]:
         """Return the facts as JSON values."""
-        return {"hooks": list(self.hooks), "missing": list(self.missing), "ring_bytes": self.ring_bytes}
+        return {
+            "hooks": list(self.hooks),
+            "missing": list(self.missing),
+            "ring_bytes": self.ring_bytes,
+            "reads_page_cache": self.reads_page_cache,
+        }
 
 
-@dataclass(frozen=True, slots=True)
 class Progress:
-    """Count what the drain thread has written; ``filled`` are the segments that became full since the last look."""
+    """Say how far the draining is: totals, except ``filled``: the segments that became full since the last look."""
 
-    batches: int
-    bytes: int
-    free_segments: int
-    filled: list[int] = field(default_factory=list)
-    lost: dict[str, int] = field(default_factory=dict)
+    def __init__(
+        self,
+        batches: int = 0,
+        bytes: int = 0,
+        free_segments: int = 0,
+        filled: Sequence[int] = (),
+        lost: dict[str, int] | None = None,
+    ) -> None:
+        self.batches = batches
+        self.bytes = bytes
+        self.free_segments = free_segments
+        self.filled = tuple(filled)
+        self.lost = lost or {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Progress) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it holds a dictionary
 
 
 class _Progress(ctypes.Structure):
@@ -91,6 +119,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
         ctypes.c_int,
         (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.POINTER(ctypes.c_char_p)),
     ),
+    "dk_reads_page_cache": (ctypes.c_int, (ctypes.c_void_p,)),
     "dk_adopt": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_int)),
     "dk_add_segment": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int)),
     "dk_drain": (ctypes.c_int, (ctypes.c_void_p,)),
@@ -185,8 +214,8 @@ class Capture:
     def start(self) -> CaptureFacts:
         """Load and attach; raise EngineUnavailableError with the kernel's reason."""
         fds = self._settings.root_fds or (-1,) * len(self._settings.roots)
-        for root, fd in zip(self._settings.roots, fds, strict=True):
-            self._check(self._library.dk_add_root(self._handle, fd, root.dev, root.ino))
+        for (dev, ino, _), fd in zip(self._settings.roots, fds, strict=True):
+            self._check(self._library.dk_add_root(self._handle, fd, dev, ino))
         for dev, ino in self._settings.excluded:
             self._check(self._library.dk_add_excluded(self._handle, dev, ino))
         if self._library.dk_start(self._handle):
@@ -198,7 +227,12 @@ class Capture:
         missing = ctypes.c_char_p()
         self._library.dk_hooks(self._handle, attached, len(attached), ctypes.byref(missing))
         absent = (missing.value or b"").decode().split()
-        return CaptureFacts(tuple(attached.value.decode().split()), tuple(absent), self._settings.ring_bytes)
+        return CaptureFacts(
+            tuple(attached.value.decode().split()),
+            tuple(absent),
+            self._settings.ring_bytes,
+            reads_page_cache=bool(self._library.dk_reads_page_cache(self._handle)),
+        )
 
     def add_segment(self, number: int, fd: int) -> None:
         """Hand over an open segment file; the library closes it when it is full."""
@@ -222,7 +256,7 @@ class Capture:
         filled = (ctypes.c_uint32 * _MAX_FILLED)()
         count = self._library.dk_progress(self._handle, ctypes.byref(counts), filled, _MAX_FILLED)
         lost = dict(zip(_LOST_CHANNELS, counts.lost, strict=True))
-        return Progress(counts.batches, counts.bytes, counts.free_segments, list(filled[:count]), lost)
+        return Progress(counts.batches, counts.bytes, counts.free_segments, filled[:count], lost)
 
     def stop(self) -> Progress:
         """Detach, drain to the end, write the end of the stream; return the last counts."""

@@ -11,7 +11,8 @@ import pytest
 from diffkeeper import helper_protocol as protocol
 from diffkeeper.engines.ebpf import helper_command
 from diffkeeper.errors import RecordError
-from diffkeeper.helper import check_command, check_segment
+from diffkeeper.helper_service import check_command, check_segment
+from diffkeeper.native import Progress
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_closed_socket_is_no_message(pair: tuple[socket.socket, socket.socket]
 
 
 def test_progress_survives_the_socket() -> None:
-    progress = protocol.Progress(3, 4096, 2, (7, 8), {"ring": 1})
+    progress = Progress(3, 4096, 2, (7, 8), {"ring": 1})
     message = protocol.progress_message("progress", progress)
     assert protocol.progress_of(message) == progress
 

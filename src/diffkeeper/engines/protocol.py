@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from diffkeeper.helper_protocol import Progress
+from diffkeeper.native import Progress
 
 RING_BYTES = 64 * 1024 * 1024
 

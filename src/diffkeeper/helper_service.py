@@ -1,0 +1,206 @@
+"""Serve the recorder in the privileged process: attach, drain into the segments that it passes, and end with it.
+
+It holds privileges that its user does not have, and therefore opens no path: directories come as descriptors that the
+user could open for reading, segments as descriptors of the user's own files that the user opened for writing, and the
+command must be a child of the recorder, run by that user.
+"""
+
+from __future__ import annotations
+
+import _thread
+import fcntl
+import os
+import select
+import signal
+import socket
+import stat
+import struct
+
+from diffkeeper import helper_protocol as protocol
+from diffkeeper import native
+from diffkeeper.errors import DiffkeeperError, RecordError
+
+_TICK_MS = 25
+_SECONDS_TO_DRAIN_AFTER_RECORDER = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Serve the recorder at standard input until it stops or goes away; return the exit status."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)  # these are for the command: only the recorder ends the helper
+    if "--detach" in arguments:
+        _detach()
+    connection = socket.socket(fileno=0)
+    try:
+        Helper(connection).serve()
+    except (DiffkeeperError, OSError) as error:
+        return _fail(connection, error)
+    return 0
+
+
+def _detach() -> None:
+    """Leave sudo, its terminal and its session behind; sudo ends before the command starts."""
+    if os.fork() != 0:
+        os._exit(0)
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    os.close(null)
+
+
+def _fail(connection: socket.socket, error: Exception) -> int:
+    message = str(error) if isinstance(error, DiffkeeperError) else f"the helper failed: {error!r}"
+    try:
+        protocol.send(connection, {"op": "failed", "error": type(error).__name__, "message": message})
+    except OSError:
+        return 2
+    return 1
+
+
+class Helper:
+    """Hold the capture of one recorder, which is at the other end of ``connection``."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Learn from the socket which user is served; what the messages say is not asked."""
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        self._peer_pid, self._peer_uid, self._peer_gid = struct.unpack("3i", credentials)
+        self._connection = connection
+        self._capture: native.Capture | None = None
+        self._stopping: _Stopping | None = None
+
+    def serve(self) -> None:
+        """Answer messages until the recorder stops the capture or closes the socket."""
+        protocol.send(self._connection, {"op": "hello", "pid": os.getpid()})
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        while True:
+            ready = [descriptor for descriptor, _ in poll.poll(None if self._capture is None else _TICK_MS)]
+            if self._connection.fileno() in ready:
+                received = protocol.receive(self._connection)
+                if received is None:
+                    return self._end_without_recorder()
+                self._answer(*received)
+                if self._stopping is not None:
+                    poll.register(self._stopping.wakes, select.POLLIN)
+            if self._stopping is not None and self._stopping.is_done():
+                return self._send_progress("stopped", self._stopping.result())
+            self._report_filled()
+
+    def _answer(self, message: protocol.Message, descriptors: list[int]) -> None:
+        """Do what one message asks."""
+        if message["op"] == "start":
+            self._start(message, descriptors)
+        elif message["op"] == "segments":
+            self._add_segments(message["numbers"], descriptors)
+        elif message["op"] == "adopt":
+            self._adopt(message["pid"])
+        elif message["op"] == "stop":
+            self._stopping = _Stopping(self._running())
+        elif message["op"] == "enough":
+            self._running().give_up()
+        else:
+            raise RecordError(f"the helper knows no {message['op']!r}")
+
+    def _start(self, message: protocol.Message, descriptors: list[int]) -> None:
+        identities = [protocol.directory_identity(descriptor) for descriptor in descriptors]
+        root_count = message["roots"]
+        settings = native.CaptureSettings(
+            roots=identities[:root_count],
+            excluded=tuple(identity[:2] for identity in identities[root_count:]),
+            trace_id=message["trace_id"],
+            ring_bytes=message["ring_bytes"],
+            spared_tgids=(os.getpid(), self._peer_pid, *message["spared"]),
+            root_fds=tuple(descriptors[:root_count]),
+            reader_uid=self._peer_uid,
+            reader_gid=self._peer_gid,
+        )
+        capture = native.Capture(settings)
+        facts = capture.start()
+        self._capture = capture
+        protocol.send(self._connection, {"op": "started", "facts": facts.as_json()})
+
+    def _add_segments(self, numbers: list[int], descriptors: list[int]) -> None:
+        if len(numbers) != len(descriptors):
+            raise RecordError("each segment number comes with a descriptor")
+        for number, descriptor in zip(numbers, descriptors, strict=True):
+            check_segment(descriptor, self._peer_uid)
+            self._running().add_segment(number, descriptor)
+        if self._stopping is None:
+            self._running().drain()
+
+    def _adopt(self, pid: int) -> None:
+        check_command(pid, self._peer_pid, self._peer_uid)
+        self._running().adopt(pid)
+        protocol.send(self._connection, {"op": "adopted"})
+
+    def _report_filled(self) -> None:
+        if self._capture is None:
+            return
+        progress = self._capture.progress()
+        if progress.filled:
+            self._send_progress("progress", progress)
+
+    def _end_without_recorder(self) -> None:
+        """Drain what is left into the segments at hand: the recorder was killed, its trace must lose nothing more."""
+        signal.alarm(_SECONDS_TO_DRAIN_AFTER_RECORDER)
+        if self._capture is not None and self._stopping is None:
+            self._capture.stop()
+
+    def _running(self) -> native.Capture:
+        if self._capture is None:
+            raise RecordError("the capture has not been started")
+        return self._capture
+
+    def _send_progress(self, op: str, progress: native.Progress) -> None:
+        protocol.send(self._connection, protocol.progress_message(op, progress))
+
+
+def check_segment(descriptor: int, uid: int) -> None:
+    """Raise RecordError unless the descriptor is a regular file of that user's, opened for writing."""
+    status = os.fstat(descriptor)
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    is_writable = flags & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR) and not flags & protocol.O_PATH
+    if not (stat.S_ISREG(status.st_mode) and is_writable and (uid in (0, status.st_uid))):
+        raise RecordError("a segment must be a regular file of the user's, opened for writing")
+
+
+def check_command(pid: int, recorder: int, uid: int) -> None:
+    """Raise RecordError unless ``pid`` is a child of the recorder that runs as that user."""
+    try:
+        with open(f"/proc/{pid:d}/status", encoding="utf-8", errors="replace") as file:
+            status = {name: rest.split() for name, _, rest in (line.partition(":") for line in file)}
+    except OSError:
+        raise RecordError(f"there is no process {pid}") from None
+    if status["PPid"] != [str(recorder)] or (uid != 0 and status["Uid"][0] != str(uid)):
+        raise RecordError(f"process {pid} is not the recorder's to record")
+
+
+class _Stopping:
+    """Stop a capture in a thread: the ring may need more segments than are free, and they come by the socket."""
+
+    def __init__(self, capture: native.Capture) -> None:
+        self._progress: native.Progress | None = None
+        self._error: DiffkeeperError | None = None
+        self._is_done = False
+        self.wakes, self._wake = os.pipe()
+        _thread.start_new_thread(self._stop, (capture,))
+
+    def _stop(self, capture: native.Capture) -> None:
+        try:
+            self._progress = capture.stop()
+        except DiffkeeperError as error:
+            self._error = error
+        finally:
+            self._is_done = True
+            os.close(self._wake)
+
+    def is_done(self) -> bool:
+        """Say whether everything is in the segments."""
+        return self._is_done
+
+    def result(self) -> native.Progress:
+        """Return the last counts, or raise why the capture could not be drained."""
+        if self._progress is None:
+            raise self._error or RecordError("the capture could not be stopped")
+        return self._progress
