@@ -421,12 +421,25 @@ def test_an_export_as_tar_on_standard_output_has_no_json(capsys):
 # --- info ---
 
 
-def test_info_tells_and_exits_with_three_only_if_part_cannot_be_read(fake, capsys):
+def test_info_tells(fake, capsys):
     assert cli.run(["info"]) == 0
     assert "complete      yes" in capsys.readouterr().out
-    fake.info_now = lossy(damage=("segment 3 is damaged",))
-    assert cli.run(["info"]) == 3
-    assert "segment 3 is damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("info", "exit_code"),
+    [
+        (lossy(damage=("segment 3 is damaged",)), 3),
+        (lossy(state="broken", defects=("the recording broke off",)), 3),
+        (lossy(counters={"lost_ring": 12}), 3),
+        (lossy(counters={"inexact": 3}), 0),
+    ],
+)
+def test_info_exits_with_three_if_changes_are_missing_and_names_why(info, exit_code, fake, capsys):
+    fake.info_now = info
+    assert cli.run(["info"]) == exit_code
+    shown = capsys.readouterr().out
+    assert all(words in shown for words in (*info.damage, *info.defects))
 
 
 def test_info_as_json_is_one_object(capsys):
