@@ -25,6 +25,7 @@ typedef long long dk_s64;
 #endif
 
 #define DK_PATH_MAX 4096
+#define DK_PROBE_BYTES 64
 #define DK_COMM_LEN 16
 #define DK_TOUCHED_MAX 8
 #define DK_PIECE_MAX 65536
@@ -270,6 +271,17 @@ struct dk_counters {
 	dk_u64 outputs[2]; /* struct file of the command's stdout and stderr at its start */
 	dk_u32 epoch;	   /* bumped when a directory may have moved: verdicts of an older epoch are void */
 	dk_u32 zero;
+	/*
+	 * Where the kernel's linear map and its array of struct page begin, found out at start (see find_page_cache in
+	 * recorder.c); 0: the page cache cannot be read from here.
+	 */
+	dk_u64 linear_map;
+	dk_u64 page_array;
+	dk_u64 page_struct_bytes;
+	/* What the probe program answered. */
+	dk_u64 probe_task;
+	dk_u64 probe_folio;
+	dk_u8 probe_bytes[DK_PROBE_BYTES];
 };
 
 struct dk_touched {
@@ -287,13 +299,16 @@ struct dk_task {
 	dk_u64 lock_bytes;
 	dk_u64 lock_first_ns;
 	dk_u64 lock_last_ns;
+	dk_u64 copy_sequence; /* of a copy whose bytes are on their way as pieces, 0: none */
 	dk_u32 call;
 	dk_u32 touched_count;
 	dk_u8 lock_is_whole; /* told once, before the bytes: lock_bytes is what was asked for */
 	dk_u8 is_recorded;   /* of the recorded command's tree */
 	dk_u8 is_announced;
 	dk_u8 is_command; /* set by the process: the next exec is the command itself */
-	dk_u32 has_touched_directory;
+	dk_u8 has_touched_directory;
+	dk_u8 copy_is_off; /* the bytes of this copy are not, or no more, sent from the page cache */
+	dk_u8 zero[2];
 	struct dk_touched touched[DK_TOUCHED_MAX];
 };
 
@@ -324,8 +339,8 @@ DK_ASSERT_SIZE(dk_late, 144);
 DK_ASSERT_SIZE(dk_entry, 152);
 DK_ASSERT_SIZE(dk_lost, 72);
 DK_ASSERT_SIZE(dk_settings, 56);
-DK_ASSERT_SIZE(dk_counters, 64);
-DK_ASSERT_SIZE(dk_task, 208);
+DK_ASSERT_SIZE(dk_counters, 168);
+DK_ASSERT_SIZE(dk_task, 216);
 DK_ASSERT_SIZE(dk_place, 16);
 
 #endif

@@ -37,6 +37,7 @@ static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
 static u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
 static long (*bpf_get_current_comm)(void *to, u32 size) = (void *)16;
+static u64 (*bpf_get_current_task)(void) = (void *)35;
 static long (*bpf_probe_read_user)(void *to, u32 size, const void *from) = (void *)112;
 static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*bpf_probe_read_user_str)(void *to, u32 size, const void *from) = (void *)114;
@@ -48,6 +49,7 @@ static void *(*bpf_task_storage_get)(void *map, void *task, void *value, u64 fla
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
 static long (*bpf_loop)(u32 times, void *callback, void *context, u64 flags) = (void *)181;
 
+#define type_bytes(type) __builtin_preserve_type_info(*(type *)0, 1)
 #define field_exists(field) __builtin_preserve_field_info(field, 2)
 /* Read a field through a pointer that the verifier does not know. */
 #define read_field(to, pointer, field) \
@@ -107,6 +109,7 @@ struct inode {
 	kuid_t i_uid;
 	kgid_t i_gid;
 	struct super_block *i_sb;
+	struct address_space *i_mapping;
 	unsigned long i_ino;
 	u32 i_nlink;
 	u32 i_rdev;
@@ -127,6 +130,27 @@ struct inode___private {
 
 struct inode___plain {
 	struct timespec64 i_mtime;
+} core;
+
+struct xarray {
+	void *xa_head;
+} core;
+
+struct xa_node {
+	u8 shift;
+	void *slots[64];
+} core;
+
+struct address_space {
+	struct xarray i_pages;
+} core;
+
+struct folio {
+	unsigned long index;
+} core;
+
+struct page {
+	unsigned long flags;
 } core;
 
 struct vfsmount {

@@ -78,7 +78,7 @@ struct pieces {
 	u64 start;    /* of the next piece, relative to the write */
 	u64 sequence; /* of the record they belong to */
 	u32 failed;
-	u32 zero;
+	u32 is_kernel; /* buffer is the kernel's: the page cache */
 };
 
 struct {
@@ -504,7 +504,8 @@ struct iovec {
 		piece->start = pieces->start; \
 		piece->payload = length; \
 		piece->zero2 = 0; \
-		if (bpf_probe_read_user(piece + 1, length, (void *)pieces->buffer)) { \
+		if (pieces->is_kernel ? bpf_probe_read_kernel(piece + 1, length, (void *)pieces->buffer) \
+				      : bpf_probe_read_user(piece + 1, length, (void *)pieces->buffer)) { \
 			piece->payload = 0; \
 			piece->size = sizeof(*piece); \
 			pieces->failed = 1; \
@@ -875,6 +876,109 @@ __noinline int leave_write(struct call_args *args)
 	return send_data(args, &target, target.flags | doubt(verdict) | writer_flags(state));
 }
 
+/* ---- the page cache ---- */
+
+struct cache_walk {
+	u64 index; /* of the page in the file */
+	u64 entry;
+};
+
+static long cache_step(u32 level, void *context)
+{
+	struct cache_walk *walk = context;
+	struct xa_node *node = (struct xa_node *)(walk->entry - 2);
+	u64 slot, entry = 0;
+	u8 shift = 0;
+
+	/* Internal entries end in binary 10; below 4096 they are siblings, which is settled where they are met. */
+	if ((walk->entry & 3) != 2 || walk->entry < 4096)
+		return 1;
+	read_field(&shift, node, shift);
+	slot = walk->index >> (shift & 63) & 63;
+	bpf_probe_read_kernel(&entry, sizeof(entry), (u8 *)&node->slots + slot * sizeof(void *));
+	if ((entry & 3) == 2 && entry < (64 << 2))
+		bpf_probe_read_kernel(&entry, sizeof(entry), (u8 *)&node->slots + (entry >> 2) * sizeof(void *));
+	walk->entry = entry;
+	return shift == 0;
+}
+
+/* The folio that holds a page of a file, or 0 (lib/xarray.c's xas_load, without its locks: the caller's task holds it).
+ */
+__noinline u64 find_folio(u64 pointer, u64 index)
+{
+	struct inode *inode = (struct inode *)pointer;
+	struct address_space *mapping = 0;
+	struct cache_walk walk = {.index = index};
+
+	read_field(&mapping, inode, i_mapping);
+	read_field((void **)&walk.entry, mapping, i_pages.xa_head);
+	bpf_loop(12, cache_step, &walk, 0);
+	return walk.entry & 3 ? 0 : walk.entry;
+}
+
+/* Where the byte at `offset` of a file stands in the kernel's linear map, or 0. What follows in the folio follows
+ * there. */
+__noinline u64 find_cached(u64 inode, u64 offset)
+{
+	u64 folio = find_folio(inode, offset >> 12), page_bytes = counters.page_struct_bytes;
+	unsigned long first = 0;
+
+	if (!folio || !page_bytes)
+		return 0;
+	read_field(&first, (struct folio *)folio, index);
+	return counters.linear_map + (((folio - counters.page_array) / page_bytes + (offset >> 12) - first) << 12) +
+	       (offset & 4095);
+}
+
+/*
+ * Bytes that a copy inside the kernel has just put into a folio, which the task still holds locked: they are sent from
+ * there, so that nobody needs to read them back later, when the file may be another or gone.
+ */
+__noinline int send_cached(struct dk_task *state, u64 offset, u64 length)
+{
+	u32 zero = 0;
+	struct pieces *pieces = bpf_map_lookup_elem(&piece_loops, &zero);
+	u64 from, inode;
+
+	if (!pieces || !state || state->copy_is_off)
+		return 0;
+	inode = state->lock_inode;
+	state->copy_is_off = 1;
+	from = find_cached(inode, offset);
+	if (!from || !is_inline_possible(length) || !is_readable((struct inode *)inode))
+		return 0;
+	if (!state->copy_sequence)
+		state->copy_sequence = __sync_fetch_and_add(&counters.sequence, 1) + 1;
+	__builtin_memset(pieces, 0, sizeof(*pieces));
+	pieces->is_kernel = 1;
+	pieces->buffer = from;
+	pieces->left = pieces->total = length;
+	pieces->start = offset - state->lock_offset;
+	pieces->sequence = state->copy_sequence;
+	bpf_loop(2 + (length >> 16), send_piece, 0, 0);
+	state->copy_is_off = pieces->failed || pieces->total;
+	return 0;
+}
+
+/*
+ * Not attached: run once at start to find the two bases, from two pointers into them and from bytes that are known.
+ * ctx: a descriptor, a page of it, an address to read (0: none).
+ */
+SEC("raw_tp/sys_enter")
+int probe(u64 *ctx)
+{
+	struct inode *inode = inode_of(file_of(ctx[0]));
+
+	counters.probe_task = bpf_get_current_task();
+	counters.page_struct_bytes = type_bytes(struct page);
+	if (inode)
+		counters.probe_folio = find_folio((u64)inode, ctx[1]);
+	__builtin_memset(counters.probe_bytes, 0, sizeof(counters.probe_bytes));
+	if (ctx[2])
+		bpf_probe_read_kernel(counters.probe_bytes, sizeof(counters.probe_bytes), (void *)ctx[2]);
+	return 0;
+}
+
 /* ---- copies inside the kernel ---- */
 
 static __always_inline s64 user_offset(u64 pointer, struct file *file, s64 result)
@@ -970,6 +1074,8 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 		return 0;
 	source = inode_of(from);
 	fill_header(&record->header, DK_COPY, plan.op, sizeof(*record));
+	if (state->copy_sequence)
+		record->header.sequence = state->copy_sequence;
 	record->header.flags = target.flags | doubt(verdict) | writer_flags(state);
 	record->header.result = args->result;
 	record->header.enter_ns = state->enter_ns;
@@ -989,7 +1095,10 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 			record->offset = user_offset(plan.to_pointer, to, args->result);
 		record->source_offset = user_offset(plan.from_pointer, from, args->result);
 	}
-	if (!record->source.ino || verdict_of(source) != INSIDE)
+	if (state->copy_sequence)
+		record->header.flags |= DK_F_MORE;
+	if (state->copy_sequence ? state->copy_is_off || !(target.flags & DK_F_IN_LOCK)
+				 : !record->source.ino || verdict_of(source) != INSIDE)
 		record->header.flags |= DK_F_BY_REFERENCE;
 	put(record, sizeof(*record), record->header.flags & DK_F_BY_REFERENCE);
 	return 0;
@@ -1503,6 +1612,17 @@ static __always_inline void enter_close(u32 fd)
 
 /* ---- programs ---- */
 
+/* A copy into a root whose bytes replay cannot take from the tree: they are sent from the page cache. */
+static __always_inline int is_copy_from_outside(u32 call, u64 *a)
+{
+	struct inode *to = inode_of(file_of(call == CALL_SENDFILE ? a[0] : a[2]));
+	struct inode *from = inode_of(file_of(call == CALL_SENDFILE ? a[1] : a[0]));
+
+	if (!counters.linear_map || !to || !is_regular(mode_of(to)) || verdict_of(to) == OUTSIDE)
+		return 0;
+	return !from || !is_regular(mode_of(from)) || verdict_of(from) != INSIDE;
+}
+
 /* bind(2) of a Unix socket to a path makes an entry; abstract names and other families make none. */
 static __always_inline int is_unix_path(u64 address)
 {
@@ -1572,6 +1692,8 @@ int enter(u64 *ctx)
 	state->has_touched_directory = 0;
 	state->lock_bytes = 0;
 	state->enter_ns = bpf_ktime_get_ns();
+	state->copy_sequence = 0;
+	state->copy_is_off = call < CALL_SENDFILE || call > CALL_COPY_RANGE || !is_copy_from_outside(call, a);
 	if (call <= CALL_LAST_WRITE)
 		state->enter_inode = (u64)inode_of(file_of(a[0]));
 	return 0;
@@ -1639,6 +1761,8 @@ static __always_inline int note_write(struct inode *inode, s64 offset, u32 copie
 		state->lock_offset + (s64)state->lock_bytes == offset) {
 		state->lock_bytes += copied;
 	} else {
+		if (state->copy_sequence)
+			state->copy_is_off = 1; /* its pieces count from where it began */
 		state->lock_inode = (u64)inode;
 		state->lock_offset = offset;
 		state->lock_bytes = copied;
@@ -1646,6 +1770,8 @@ static __always_inline int note_write(struct inode *inode, s64 offset, u32 copie
 		state->lock_first_ns = now;
 	}
 	state->lock_last_ns = now;
+	if (state->call >= CALL_SENDFILE && state->call <= CALL_COPY_RANGE && !state->copy_is_off)
+		send_cached(state, offset, copied);
 	return 0;
 }
 

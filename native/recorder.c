@@ -19,6 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -33,6 +35,8 @@ extern const char diffkeeper_bpf_object[], diffkeeper_bpf_object_end[];
 int dk_generations(int dirfd, const char *names_nul_joined, int count, int64_t *out);
 
 enum { EXT4_MAGIC = 0xEF53, XFS_MAGIC = 0x58465342 };
+enum { COUNTERS_BYTES = 4096 };
+_Static_assert(sizeof(struct dk_counters) <= COUNTERS_BYTES, "the counters are mapped as one page");
 enum { ROUND_MS = 20, LATE_CHUNK = 1 << 20, MAX_ROOTS = 64, MAX_LINKS = 32, ERROR_BYTES = 1024 };
 
 /* ---- libbpf, by name ---- */
@@ -469,7 +473,7 @@ static int attach_all(struct capture *capture)
 		const char *name = capture->lib.program_name(program);
 		struct bpf_link *link;
 
-		if (!capture->lib.autoload(program) || capture->link_count == MAX_LINKS)
+		if (!capture->lib.autoload(program) || capture->link_count == MAX_LINKS || !strcmp(name, "probe"))
 			continue;
 		link = capture->lib.attach(program);
 		if (!link)
@@ -480,9 +484,98 @@ static int attach_all(struct capture *capture)
 	return 0;
 }
 
+/* ---- where the page cache stands ---- */
+
+static int run_probe(int program, uint64_t fd, uint64_t page, uint64_t address)
+{
+	uint64_t context[3] = {fd, page, address};
+	union bpf_attr attributes;
+
+	memset(&attributes, 0, sizeof(attributes));
+	attributes.test.prog_fd = program;
+	attributes.test.ctx_in = (uint64_t)(uintptr_t)context;
+	attributes.test.ctx_size_in = sizeof(context);
+	return syscall(SYS_bpf, BPF_PROG_TEST_RUN, &attributes, sizeof(attributes));
+}
+
+/* Does `page` of the file hold what the kernel finds at the address that the two bases give? */
+static bool is_right(struct capture *capture, int program, int fd, uint64_t page, const unsigned char *truth)
+{
+	volatile struct dk_counters *counters = capture->counters;
+	uint64_t address;
+
+	if (run_probe(program, fd, page, 0) || !counters->probe_folio)
+		return false;
+	address = counters->linear_map +
+		  ((counters->probe_folio - counters->page_array) / counters->page_struct_bytes << 12);
+	return !run_probe(program, fd, page, address) &&
+	       !memcmp((const void *)counters->probe_bytes, truth + (page << 12), DK_PROBE_BYTES);
+}
+
+/*
+ * Both bases are randomised in steps of 1 GiB (x86-64, CONFIG_RANDOMIZE_MEMORY) and the kernel does not tell them. A
+ * task's structure lies in the linear map, a folio's in the array of pages: the steps below them are tried until known
+ * bytes of a file in memory are found where they must be. Returns false where they are not, and nothing is read then.
+ */
+static bool try_bases(struct capture *capture, int program, int fd, const unsigned char *truth)
+{
+	struct dk_counters *counters = capture->counters;
+	uint64_t step = 1ull << 30, gibibytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * 4096 / step + 16;
+	uint64_t linear, pages;
+
+	if (run_probe(program, fd, 0, 0) || !counters->probe_folio || !counters->page_struct_bytes)
+		return false;
+	linear = counters->probe_task & ~(step - 1);
+	pages = counters->probe_folio & ~(step - 1);
+	for (uint64_t i = 0; i <= gibibytes / 64 + 1; i++)
+		for (uint64_t j = 0; j < gibibytes; j++) {
+			counters->page_array = pages - i * step;
+			counters->linear_map = linear - j * step;
+			if (is_right(capture, program, fd, 0, truth))
+				return is_right(capture, program, fd, 7, truth) &&
+				       is_right(capture, program, fd, 15, truth);
+		}
+	return false;
+}
+
+static void find_page_cache(struct capture *capture)
+{
+	unsigned char truth[16 << 12];
+	struct bpf_program *program = NULL;
+	bool is_found = false;
+	int fd = memfd_create("diffkeeper", MFD_CLOEXEC);
+
+	while ((program = capture->lib.next_program(capture->object, program)))
+		if (!strcmp(capture->lib.program_name(program), "probe"))
+			break;
+	if (fd >= 0 && program && getrandom(truth, sizeof(truth), 0) == sizeof(truth) &&
+		write(fd, truth, sizeof(truth)) == sizeof(truth))
+		is_found = try_bases(capture, capture->lib.program_fd(program), fd, truth);
+	if (!is_found)
+		capture->counters->linear_map = 0;
+	if (fd >= 0)
+		close(fd);
+}
+
+/*
+ * Map the counters of the loaded programs. (bpf_map__initial_value is only what they began with: libbpf maps the live ones
+ * for skeletons alone.)
+ */
+static int map_counters(struct capture *capture)
+{
+	struct bpf_map *map = capture->lib.find_map(capture->object, ".data.counters");
+	void *mapped = MAP_FAILED;
+
+	if (map)
+		mapped = mmap(NULL, COUNTERS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, capture->lib.map_fd(map), 0);
+	if (mapped == MAP_FAILED)
+		return fail(capture, "the counters of the BPF programs cannot be mapped: %s", strerror(errno));
+	capture->counters = mapped;
+	return 0;
+}
+
 int dk_start(struct capture *capture)
 {
-	size_t size = 0;
 	int result;
 
 	if (bind_library(capture))
@@ -490,12 +583,16 @@ int dk_start(struct capture *capture)
 	result = load_all(capture);
 	if (result == -2)
 		result = load_what_exists(capture);
-	if (result || put_places(capture))
+	if (result || put_places(capture) || map_counters(capture))
 		return -1;
-	capture->counters = capture->lib.initial_value(capture->lib.find_map(capture->object, ".data.counters"), &size);
-	if (!capture->counters || size < sizeof(*capture->counters))
-		return fail(capture, "the counters of the BPF programs cannot be mapped");
+	find_page_cache(capture);
 	return attach_all(capture);
+}
+
+/* 1 when bytes of copies are taken from the page cache, 0 when they are read back from the file. */
+int dk_reads_page_cache(struct capture *capture)
+{
+	return capture->counters && capture->counters->linear_map != 0;
 }
 
 /* Names of what is attached and of what the kernel lacks, each list separated by blanks. */
@@ -959,6 +1056,8 @@ void dk_close(struct capture *capture)
 	dk_stop(capture);
 	if (capture->ring)
 		capture->lib.ring_free(capture->ring);
+	if (capture->counters)
+		munmap(capture->counters, COUNTERS_BYTES);
 	if (capture->object)
 		capture->lib.close(capture->object);
 	segments_free(&capture->segments);

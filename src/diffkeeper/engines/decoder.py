@@ -156,7 +156,8 @@ def _copy(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Da
     source = _inode(payload, at + 112)
     known = source if source.ino else None
     inode = _inode(payload, at + 56)
-    return DataWritten(*_common(head), DataOp(head[2]), inode, offset, length, (), known, source_offset)
+    pieces = decoder.pieces_of(head, b"")
+    return DataWritten(*_common(head), DataOp(head[2]), inode, offset, length, pieces, known, source_offset)
 
 
 def _size(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> SizeChanged:
