@@ -19,7 +19,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 RECORD = [
     sys.executable,
     "-c",
-    f"import sys; sys.path.insert(0, {str(SOURCE)!r}); from diffkeeper.cli import main; main()",
+    f"import sys; sys.path.insert(0, {str(SOURCE)!r}); from diffkeeper.__main__ import main; main()",
 ]
 RECORD += ["record"]
 

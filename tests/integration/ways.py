@@ -155,7 +155,9 @@ def _program(folder: Path, python: str) -> Path:
     """Write a ``diffkeeper`` that runs this checkout, whatever is installed."""
     paths = [str(SOURCE), *site.getsitepackages()]
     path = folder / "diffkeeper"
-    path.write_text(f"#!{python} -B\nimport sys\nsys.path[:0] = {paths!r}\nfrom diffkeeper.cli import main\nmain()\n")
+    path.write_text(
+        f"#!{python} -B\nimport sys\nsys.path[:0] = {paths!r}\nfrom diffkeeper.__main__ import main\nmain()\n"
+    )
     path.chmod(0o755)
     return path
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from diffkeeper import engines
+from diffkeeper import engines, helper_start
 from diffkeeper.engines import ebpf
 from diffkeeper.engines.protocol import EngineSurvey
 from diffkeeper.errors import EngineUnavailableError
@@ -29,8 +29,8 @@ def test_a_refusal_names_cause_and_remedies() -> None:
 
 
 def test_choose_refuses_with_the_text_of_the_survey(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ebpf, "has_privileges", lambda: False)
-    monkeypatch.setattr(ebpf, "_has_program", lambda name: False)
+    monkeypatch.setattr(helper_start, "has_privileges", lambda: False)
+    monkeypatch.setattr(helper_start, "has_program", lambda name: False)
     with pytest.raises(EngineUnavailableError) as refusal:
         engines.choose("ebpf")
     assert str(refusal.value) == ebpf.survey().text()
@@ -39,8 +39,8 @@ def test_choose_refuses_with_the_text_of_the_survey(monkeypatch: pytest.MonkeyPa
 
 def test_without_password_and_terminal_the_refusal_shows_what_would_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ebpf, "_survey_platform", lambda: None)
-    monkeypatch.setattr(ebpf, "has_privileges", lambda: False)
-    monkeypatch.setattr(ebpf, "_has_program", lambda name: True)
+    monkeypatch.setattr(helper_start, "has_privileges", lambda: False)
+    monkeypatch.setattr(helper_start, "has_program", lambda name: True)
     monkeypatch.setattr(ebpf, "_sudo_works", lambda: False)
     monkeypatch.setattr(ebpf, "_has_terminal", lambda: False)
     survey = ebpf.survey()
@@ -55,7 +55,7 @@ def test_the_kind_of_container_is_named(environment: Mapping[str, str], kind: st
 
 
 def test_the_helper_is_started_without_anything_that_a_user_can_slip_in() -> None:
-    command = ebpf.helper_command(is_direct=False)
+    command = helper_start.helper_command(is_direct=False)
     assert command[:3] == ["sudo", "-n", "--"]
     assert {"-I", "-S", "-B"} <= set(command)
     assert command[-1] == "--detach"

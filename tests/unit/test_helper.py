@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from diffkeeper import helper_protocol as protocol
-from diffkeeper.engines.ebpf import helper_command
 from diffkeeper.errors import RecordError
 from diffkeeper.helper_service import check_command, check_segment
+from diffkeeper.helper_start import helper_command
 from diffkeeper.native import Progress
 
 

@@ -13,7 +13,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
 
 import click
 
@@ -107,11 +106,6 @@ def cli(context: click.Context) -> None:
     name = context.invoked_subcommand
     if name in _COMMANDS:
         context.default_map = {name: settings.for_command(load_command(name), os.getcwd())}
-
-
-def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit."""
-    sys.exit(run(sys.argv[1:] if args is None else args))
 
 
 def run(args: Sequence[str]) -> int:

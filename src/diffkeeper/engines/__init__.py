@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from diffkeeper import helper_start
 from diffkeeper.engines import ebpf
 from diffkeeper.engines.protocol import Engine, EngineSurvey
 from diffkeeper.errors import EngineUnavailableError
@@ -29,6 +30,6 @@ def choose(name: str) -> Engine:
     """
     if name not in _ENGINES:
         raise EngineUnavailableError(f"no such engine: {name!r}; there is {', '.join(_ENGINES)}")
-    if name == ebpf.NAME and not ebpf.may_work():
+    if name == ebpf.NAME and not helper_start.may_work():
         raise EngineUnavailableError(ebpf.survey().text())
     return _ENGINES[name]()

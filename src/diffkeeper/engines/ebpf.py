@@ -11,26 +11,17 @@ import contextlib
 import os
 import pwd
 import select
-import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from diffkeeper import helper_protocol as protocol
-from diffkeeper import native
+from diffkeeper import helper_start, native
 from diffkeeper.engines.protocol import EngineFacts, EngineRequest, EngineSurvey, Progress
 from diffkeeper.errors import EngineUnavailableError, RecordError
+from diffkeeper.helper_start import StartedHelper
 
 NAME = "ebpf"
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_BTF = "/sys/kernel/btf/vmlinux"
-_LIBRARY = os.path.join(_PACKAGE, "_native.so")
-_HELPER = os.path.join(_PACKAGE, "helper.py")
-_SOCKET_BUFFER_BYTES = 1 << 20
-_PROMPT = "[sudo] diffkeeper needs root for eBPF; password for %p: "
-
-# linux/capability.h
-_CAPABILITIES = {"DAC_READ_SEARCH": 2, "SYS_PTRACE": 19, "PERFMON": 38, "BPF": 39}
 
 
 class EbpfEngine:
@@ -50,7 +41,11 @@ class EbpfEngine:
     def prepare(self) -> None:
         """Start the helper; it loads while the caller goes on."""
         if self._connection is None:
-            self._spawn(helper_command(has_privileges()), own_session=True)
+            started = helper_start.take_ahead()
+            if started is not None:
+                self._take_helper(started)
+            else:
+                self._start(helper_start.helper_command(helper_start.has_privileges()), own_session=True)
 
     def prepare_for(self, uid: int, gid: int) -> None:
         """Start the helper as root for a user that this process is about to become (``sudo diffkeeper record``).
@@ -60,11 +55,11 @@ class EbpfEngine:
         os.setegid(gid)
         os.seteuid(uid)
         try:
-            ends = _socket_pair()
+            ends = helper_start.socket_pair()
         finally:
             os.seteuid(0)
             os.setegid(0)
-        self._spawn(helper_command(True), own_session=True, ends=ends)
+        self._start(helper_start.helper_command(True), own_session=True, ends=ends)
 
     def begin(self, request: EngineRequest) -> None:
         """Send the request; the helper finds it when it has come up."""
@@ -141,23 +136,27 @@ class EbpfEngine:
             os.waitpid(self._starter, 0)
             self._starter = 0
 
-    def _spawn(
+    def _start(
         self, command: list[str], own_session: bool, ends: tuple[socket.socket, socket.socket] | None = None
     ) -> None:
         self.close()
-        ours, theirs = ends or _socket_pair()
-        self._starter = _spawn(command, theirs.fileno(), own_session)
-        theirs.close()
-        self._connection = ours
-        self._is_detached = "--detach" in command
+        try:
+            self._take_helper(StartedHelper(command, ends or helper_start.socket_pair(), own_session))
+        except OSError as error:
+            raise EngineUnavailableError(survey().text()) from error
+
+    def _take_helper(self, started: StartedHelper) -> None:
+        self._connection, self._starter, self._is_detached = started.connection, started.starter, started.is_detached
 
     def _await_hello(self) -> None:
         try:
             self._helper = self._await("hello")["pid"]
         except RecordError:
             if not (self._is_detached and _has_terminal()):
-                raise EngineUnavailableError(survey().text() if not has_privileges() else _HELPER_DIED) from None
-            self._spawn(helper_command(False, prompt=True), own_session=False)
+                raise EngineUnavailableError(
+                    survey().text() if not helper_start.has_privileges() else _HELPER_DIED
+                ) from None
+            self._start(helper_start.helper_command(False, prompt=True), own_session=False)
             assert self._request is not None, "the helper is awaited after a request"
             self.begin(self._request)
             self._helper = self._await("hello")["pid"]
@@ -212,70 +211,12 @@ class EbpfEngine:
 _HELPER_DIED = "the eBPF helper process ended unexpectedly"
 
 
-def _socket_pair() -> tuple[socket.socket, socket.socket]:
-    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in pair:
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
-    return pair
-
-
-def helper_command(is_direct: bool, prompt: bool = False) -> list[str]:
-    """Return the command line that starts the helper; docs/permissions.md shows it for sudoers rules."""
-    # -I -S: no path but this package's own; -B: root leaves no files in the user's installation
-    program = [sys.executable, "-I", "-S", "-B", _HELPER]
-    if is_direct:
-        return program
-    sudo = ["sudo", "-p", _PROMPT, "--"] if prompt else ["sudo", "-n", "--"]
-    return [*sudo, *program, "--detach"]
-
-
-def _spawn(command: list[str], stdin: int, own_session: bool) -> int:
-    """Start a program with ``stdin`` and default signals; its output goes nowhere unless it may ask for a password."""
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    actions = [(os.POSIX_SPAWN_DUP2, stdin, 0)]
-    if own_session:
-        actions += [(os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, null, 2)]
-    defaults = [number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP)]
-    try:
-        return os.posix_spawnp(
-            command[0], command, os.environ, file_actions=actions, setsid=own_session, setsigmask=[], setsigdef=defaults
-        )
-    except OSError as error:
-        raise EngineUnavailableError(survey().text()) from error
-    finally:
-        os.close(null)
-
-
-def has_privileges() -> bool:
-    """Say whether this process may load and attach eBPF programs itself."""
-    if sys.platform != "linux":
-        return False
-    if os.geteuid() == 0:
-        return True
-    held = int(_status().get("CapAmb", "0"), 16)
-    return all(held >> number & 1 for number in _CAPABILITIES.values())
-
-
-def _status() -> dict[str, str]:
-    try:
-        with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
-            return {name: rest.strip() for name, _, rest in (line.partition(":") for line in file)}
-    except OSError:
-        return {}
-
-
-def may_work() -> bool:
-    """Say in microseconds that nothing speaks against trying; what sudo thinks shows when it is tried."""
-    is_supported = sys.platform == "linux" and os.path.exists(_LIBRARY) and os.path.exists(_BTF)
-    return is_supported and (has_privileges() or _has_program("sudo"))
-
-
 def survey() -> EngineSurvey:
     """Say whether eBPF recording can work here, without loading anything."""
     refusal = _survey_platform()
     if refusal is not None:
         return refusal
-    return _survey_privileged() if has_privileges() else _survey_sudo()
+    return _survey_privileged() if helper_start.has_privileges() else _survey_sudo()
 
 
 def _survey_platform() -> EngineSurvey | None:
@@ -286,10 +227,10 @@ def _survey_platform() -> EngineSurvey | None:
     remedies: tuple[str, ...]
     if sys.platform != "linux":
         remedies = ("record in a Linux container or virtual machine",)
-    elif not os.path.exists(_LIBRARY):
+    elif not os.path.exists(helper_start.LIBRARY):
         remedies = ("pip install --force-reinstall diffkeeper    (Linux on x86-64 or aarch64)",)
-    elif not os.path.exists(_BTF):
-        remedies = ("boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as every distribution's is since about 2021",)
+    elif not os.path.exists(helper_start.BTF):
+        remedies = ("boot a kernel with CONFIG_DEBUG_INFOBTF=y, as every distribution's is since about 2021",)
     else:
         remedies = ("sudo apt-get install libbpf1", "sudo dnf install libbpf")
     return EngineSurvey(NAME, False, reason, remedies)
@@ -304,15 +245,15 @@ def _survey_privileged() -> EngineSurvey:
 
 
 def _survey_sudo() -> EngineSurvey:
-    reason = "it needs root, or the capabilities " + ", ".join(f"CAP_{name}" for name in _CAPABILITIES)
+    reason = "it needs root, or the capabilities " + ", ".join(f"CAP_{name}" for name in helper_start.CAPABILITIES)
     reason += f"; this is uid {os.geteuid()}{_where()}"
-    if not _has_program("sudo"):
+    if not helper_start.has_program("sudo"):
         return EngineSurvey(
             NAME, False, f"{reason}, and sudo is not installed", ("su -c 'diffkeeper record -- COMMAND'",)
         )
     if _sudo_works() or _has_terminal():
         return EngineSurvey(NAME, True)
-    helper = " ".join(helper_command(True))
+    helper = " ".join(helper_start.helper_command(True))
     remedies = (
         "sudo diffkeeper record -- COMMAND",
         "sudo -v; diffkeeper record -- COMMAND    (in a terminal)",
@@ -320,10 +261,6 @@ def _survey_sudo() -> EngineSurvey:
     )
     reason += ", sudo wants a password, and there is no terminal to ask for it"
     return EngineSurvey(NAME, False, reason, (*remedies, *_container_remedies()))
-
-
-def _has_program(name: str) -> bool:
-    return any(os.access(os.path.join(directory, name), os.X_OK) for directory in os.get_exec_path())
 
 
 def _user() -> str:
@@ -337,7 +274,7 @@ def _sudo_works() -> bool:
     """Ask sudo whether it would start the helper without a password; it lists, and runs nothing."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
-        pid = _spawn_quietly(["sudo", "-n", "-l", "--", *helper_command(True), "--detach"], null)
+        pid = _spawn_quietly(["sudo", "-n", "-l", "--", *helper_start.helper_command(True), "--detach"], null)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     except OSError:
         return False
@@ -375,9 +312,9 @@ def _where() -> str:
 
 def _container_remedies() -> tuple[str, ...]:
     kind = container()
-    flags = " ".join(f"--cap-add={name}" for name in _CAPABILITIES)
+    flags = " ".join(f"--cap-add={name}" for name in helper_start.CAPABILITIES)
     if kind == "Kubernetes":
-        return (f"securityContext: {{runAsUser: 0, capabilities: {{add: [{', '.join(_CAPABILITIES)}]}}}}",)
+        return (f"securityContext: {{runAsUser: 0, capabilities: {{add: [{', '.join(helper_start.CAPABILITIES)}]}}}}",)
     if kind:
         return (f"{kind.lower()} run --user=0 {flags} …    (or --privileged)",)
     return ()
