@@ -1,0 +1,150 @@
+"""What capture owes to where it looks: inside the lock, into the page cache, on every file system."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from diffkeeper import Trace, record
+from diffkeeper.engines.decoder import decode
+from diffkeeper.model.event import Event, Kind
+from diffkeeper.model.observation import DataWritten, EventsLost
+from diffkeeper.native import Capture, CaptureSettings
+from diffkeeper.store.journal import JournalReader, SegmentPool
+
+pytestmark = pytest.mark.ebpf
+
+COPIES = """
+import os, shutil, sys
+source = sys.argv[1]
+shutil.copyfile(source, "sendfile"); os.unlink("sendfile")
+with open(source, "rb") as one, open("range", "wb") as two:
+    while os.copy_file_range(one.fileno(), two.fileno(), 1 << 20): pass
+os.unlink("range")
+read_end, write_end = os.pipe()
+os.write(write_end, b"through a pipe"); os.close(write_end)
+with open("splice", "wb") as file:
+    os.splice(read_end, file.fileno(), 100)
+os.truncate("splice", 3)
+"""
+NAMES = """
+mkdir d; echo one > d/a; echo two >> d/a; mv d/a d/b; ln d/b hard; ln -s target soft; cp d/b copy; rm hard
+chmod 640 copy; truncate -s 9 copy; mv d e; mkfifo pipe; touch -d 2020-01-02 e/b; mkdir gone; rmdir gone
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "root"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def recorded(argv: list[str], tmp_path: Path) -> Trace:
+    outcome = record(argv, state_dir=tmp_path / "trace", watch=["."])
+    assert outcome.exit_code == 0
+    return Trace.open(tmp_path / "trace")
+
+
+def content_after(trace: Trace, path: str, kinds: frozenset[Kind]) -> bytes:
+    changes: list[Event] = [event for event in trace.history(path) if event.kind in kinds]
+    return trace.at(f"@{changes[-1].number}").read(path)
+
+
+def test_copies_inside_the_kernel_are_exact_though_their_files_are_gone_at_once(root: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(3_000_001))
+    with recorded([sys.executable, "-c", COPIES, str(source)], tmp_path) as trace:
+        if not trace.facts.engine_facts["reads_page_cache"]:
+            pytest.skip("this kernel's page cache cannot be read")
+        written = frozenset({Kind.WRITE, Kind.COPY})
+        assert content_after(trace, "sendfile", written) == source.read_bytes()
+        assert content_after(trace, "range", written) == source.read_bytes()
+        assert content_after(trace, "splice", written) == b"through a pipe"
+        assert trace.info().is_complete
+
+
+@pytest.fixture
+def other_file_system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "mounted"
+    place.mkdir()
+    options = {"tmpfs": ["-t", "tmpfs", "none"]}
+    if request.param == "overlay":
+        for name in ("lower", "upper", "work"):
+            (tmp_path / name).mkdir()
+        where = ",".join(f"{name}dir={tmp_path / name}" for name in ("lower", "upper", "work"))
+        options["overlay"] = ["-t", "overlay", "overlay", "-o", where]
+    if subprocess.run(["mount", *options[request.param], str(place)], check=False, capture_output=True).returncode:
+        pytest.skip(f"{request.param} cannot be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("other_file_system", ["tmpfs", "overlay"], indirect=True)
+def test_file_systems_without_in_lock_writes_are_recorded_too(
+    other_file_system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(other_file_system)
+    with recorded(["sh", "-ec", NAMES], tmp_path) as trace:
+        tree = trace.at("end")
+        assert {os.fsdecode(entry.path) for entry in tree.entries()} == {
+            *("copy", "e", "e/b", "pipe", "soft"),
+        }
+        assert tree.read("e/b") == b"one\ntwo\n"
+        assert tree.read("copy") == b"one\ntwo\n\0"
+        for entry in tree.entries():
+            status = os.lstat(other_file_system / os.fsdecode(entry.path))
+            assert (entry.meta.mode, entry.meta.mtime_ns) == (status.st_mode, status.st_mtime_ns), entry.path
+
+
+def captured(root: Path, tmp_path: Path, ring_bytes: int, script: str) -> list[object]:
+    """Return what a capture with a ring of that size observes of a script, in the journal's order."""
+    directory = os.open(root, os.O_RDONLY)
+    status = os.fstat(directory)
+    device = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
+    capture = Capture(
+        CaptureSettings(
+            roots=[(device, status.st_ino, 0)],
+            excluded=[],
+            trace_id=5,
+            ring_bytes=ring_bytes,
+            root_fds=[directory],
+        )
+    )
+    (tmp_path / "trace").mkdir(mode=0o700)
+    pool = SegmentPool(tmp_path / "trace")
+    capture.start()
+    for number, descriptor in pool.create(4):
+        capture.add_segment(number, descriptor)
+    subprocess.run([sys.executable, "-c", script], cwd=root, check=True)  # nobody drains the ring yet
+    capture.drain()
+    lost = capture.stop().lost
+    capture.close()
+    os.close(directory)
+    reader = JournalReader(tmp_path / "trace", 5)
+    observations = [seen for batch in reader.batches("r") if batch.kind == 1 for seen in decode(batch.payload)]
+    assert sum(seen.count for seen in observations if isinstance(seen, EventsLost)) == sum(lost.values())
+    return list(observations)
+
+
+def test_what_does_not_fit_the_ring_is_counted_and_in_the_journal(root: Path, tmp_path: Path) -> None:
+    script = "import os; f = os.open('f', os.O_CREAT | os.O_WRONLY)\nfor i in range(2000): os.write(f, b'%04d' % i)"
+    observations = captured(root, tmp_path, 1 << 16, script)
+    seen = [each for each in observations if isinstance(each, DataWritten)]
+    lost = [each for each in observations if isinstance(each, EventsLost)]
+    assert [each.channel for each in lost] == ["ring"]
+    # Only what this ring had no room for: the two add up to what was done, give or take the script's other calls.
+    assert len(seen) < 2000 <= len(seen) + lost[0].count < 2200
+
+
+def test_a_write_larger_than_the_ring_is_read_back(root: Path, tmp_path: Path) -> None:
+    script = "import os; f = os.open('f', os.O_CREAT | os.O_WRONLY); os.write(f, bytes(range(256)) * 4096)"
+    observations = captured(root, tmp_path, 1 << 17, script)
+    (written,) = [each for each in observations if isinstance(each, DataWritten)]
+    late = [each for each in observations if type(each).__name__ == "LateData"]
+    assert written.length == 1 << 20
+    assert b"".join(each.data for each in late) == bytes(range(256)) * 4096  # type: ignore[attr-defined]
