@@ -103,7 +103,7 @@ def test_what_a_program_does_is_recorded(source: Path, tmp_path: Path) -> None:
     with Trace.open(trace_path) as trace:
         events = list(trace.timeline(ops="all", output=True))
         missing = [each for each in expectations(source.read_text()) if not _holds(each, events)]
-        listing = "\n".join(describe_event(event) for event in events[:200])
+        listing = "\n".join(describe_event(event) for event in events[:60])
         assert not missing, f"{missing}\nThe timeline:\n{listing}"
         truth = FolderReader(bytes(root)).read()
         differences = compare(truth, TraceReader().read(trace.at("end")))

@@ -125,7 +125,7 @@ def _record(
 
 def diffkeeper(*arguments: str) -> list[str]:
     """Return the command line of a diffkeeper command, run by this very Python."""
-    return [sys.executable, "-c", "import sys; from diffkeeper.cli import main; sys.exit(main())", *arguments]
+    return [sys.executable, "-m", "diffkeeper", *arguments]
 
 
 class _Watcher:

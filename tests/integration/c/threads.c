@@ -11,15 +11,18 @@
  */
 #include "must.h"
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum { ROUNDS = 4000 };
 
 static int moving, one, two, shared;
+static atomic_int writing = 2;
 
 static void *write_moving(void *text)
 {
 	for (int i = 0; i < ROUNDS; i++)
 		MUST(write(moving, text, strlen(text)));
+	writing--;
 	return NULL;
 }
 
@@ -40,10 +43,11 @@ int main(void)
 	one = MUST(open("one", O_WRONLY | O_CREAT | O_APPEND, 0644));
 	two = MUST(open("two", O_WRONLY | O_CREAT | O_APPEND, 0644));
 	shared = MUST(open("shared", O_WRONLY | O_CREAT, 0644));
-	moving = MUST(dup(one));
+	moving = MUST(dup(two));
+	MUST(write(moving, "so that there is one\n", 21));
 	for (int i = 0; i < 4; i++)
 		MUST(-pthread_create(&threads[i], NULL, i < 2 ? write_moving : write_shared, texts[i]));
-	for (int i = 0; i < ROUNDS * 4; i++)
+	for (int i = 0; writing; i++)
 		MUST(dup2(i % 2 ? one : two, moving));
 	for (int i = 0; i < 4; i++)
 		MUST(-pthread_join(threads[i], NULL));
