@@ -17,9 +17,11 @@ enum { ROUNDS = 4000 };
 
 static int moving, one, two, shared;
 static atomic_int writing = 2;
+static pthread_barrier_t start;
 
 static void *write_moving(void *text)
 {
+	pthread_barrier_wait(&start);
 	for (int i = 0; i < ROUNDS; i++)
 		MUST(write(moving, text, strlen(text)));
 	writing--;
@@ -45,8 +47,12 @@ int main(void)
 	shared = MUST(open("shared", O_WRONLY | O_CREAT, 0644));
 	moving = MUST(dup(two));
 	MUST(write(moving, "so that there is one\n", 21));
+	MUST(dup2(one, moving));
+	MUST(write(moving, "so that there is one\n", 21));
+	MUST(-pthread_barrier_init(&start, NULL, 3));
 	for (int i = 0; i < 4; i++)
 		MUST(-pthread_create(&threads[i], NULL, i < 2 ? write_moving : write_shared, texts[i]));
+	pthread_barrier_wait(&start);
 	for (int i = 0; writing; i++)
 		MUST(dup2(i % 2 ? one : two, moving));
 	for (int i = 0; i < 4; i++)
