@@ -9,10 +9,11 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from diffkeeper.baseline_format import CHUNK_BYTES, HOLE, KIND_CONTENT, ContentState, encode_content
 from diffkeeper.baseline_index import Found
+from diffkeeper.model.values import dataclass
 
 _BATCH_BYTES = 1 << 20
 _MOST_CHUNKS = 65536  # their list has to fit into one batch of the journal

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.observation import Inode
+from diffkeeper.model.values import dataclass
 
 KIND_ENTRIES = 2
 KIND_CONTENT = 3

@@ -14,9 +14,9 @@ import signal
 import stat
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from diffkeeper.errors import CommandNotExecutableError, CommandNotFoundError
+from diffkeeper.model.values import dataclass
 
 _IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, getattr(signal, "SIGXFSZ", signal.SIGPIPE)})
 _GO = b"g"

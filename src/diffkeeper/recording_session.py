@@ -12,13 +12,13 @@ import pwd
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from diffkeeper.engines.protocol import Engine, EngineRequest
 from diffkeeper.errors import DiffkeeperError, StateDirectoryError
 from diffkeeper.forwarding import Forwarder
 from diffkeeper.launch import HeldCommand, hold_command, ignored_signals
+from diffkeeper.model.values import dataclass
 from diffkeeper.recording_journal import RingJournal
 from diffkeeper.state_directory import StateDirectory
 from diffkeeper.store.format import SESSION_NAME, RootFacts, SessionFacts, TraceLock, dump_session, write_session

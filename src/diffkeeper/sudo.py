@@ -11,9 +11,9 @@ import os
 import pwd
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from diffkeeper.launch import parse_environment
+from diffkeeper.model.values import dataclass
 
 _SUDO_PROGRAMS = frozenset({"sudo", "sudo-rs"})
 _LIMITS = tuple(value for name, value in sorted(vars(resource).items()) if name.startswith("RLIMIT_"))

@@ -8,7 +8,8 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from diffkeeper.model.values import dataclass
 
 _GRACE_S = 5.0
 _TICK_S = 1.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from diffkeeper.errors import RecordError
 from diffkeeper.helper_protocol import directory_identity
+from diffkeeper.model.values import dataclass
 
 _MOST_ROOTS = 32
 

@@ -8,9 +8,10 @@ An engine writes batches of wire records (``native/events.h``) into journal segm
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
+from diffkeeper.model.values import dataclass
 from diffkeeper.native import Progress
 
 RING_BYTES = 64 * 1024 * 1024

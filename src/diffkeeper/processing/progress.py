@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
 from diffkeeper.errors import DamagedTraceError
+from diffkeeper.model.values import dataclass
 from diffkeeper.store.format import Key
 from diffkeeper.store.rocks import RocksStore
 

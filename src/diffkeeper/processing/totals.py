@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import attrgetter
 from typing import Any
 
 from diffkeeper.model.event import FILE_KINDS, Event, Kind, Mark
+from diffkeeper.model.values import dataclass
 
 CHANGE_KINDS = FILE_KINDS - {Kind.CLOSE, Kind.GAP, Kind.RESYNC}
 _WRITING = (Kind.WRITE, Kind.COPY)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 
 from diffkeeper.model.late import LateReadings, Settled
 from diffkeeper.model.observation import Observation
+from diffkeeper.model.values import dataclass
 
 HORIZON_NS = 2_000_000_000
 MOST_WAITING = 200_000  # observations, about 150 MB; beyond it the horizon gives way

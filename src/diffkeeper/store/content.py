@@ -12,9 +12,10 @@ import time
 from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from diffkeeper.errors import DamagedTraceError
+from diffkeeper.model.values import dataclass
 from diffkeeper.store import bsdiff, deltas
 from diffkeeper.store.deltas import CHUNK_BYTES, Base
 from diffkeeper.store.format import Key

@@ -14,9 +14,9 @@ Encoding is free of state, so that many threads may do it at once: compression l
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from diffkeeper.errors import DamagedTraceError
+from diffkeeper.model.values import dataclass
 from diffkeeper.store import bsdiff, zstd
 
 CHUNK_BYTES = 1 << 20

@@ -9,12 +9,12 @@ import struct
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Event
 from diffkeeper.model.process import Process
+from diffkeeper.model.values import dataclass
 from diffkeeper.store.eventblock import BLOCK_EVENTS, EventBlock, encode_block
 from diffkeeper.store.format import Key
 from diffkeeper.store.processtable import decode_process, encode_process

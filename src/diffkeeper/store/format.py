@@ -25,12 +25,13 @@ import os
 import time
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from diffkeeper.errors import DamagedTraceError, FormatTooNewError, NoSuchTraceError, StateDirectoryError, TraceError
+from diffkeeper.model.values import dataclass
 from diffkeeper.version import __version__
 
 FORMAT_VERSION = 1
@@ -56,7 +57,7 @@ class Key:
     FACT = b"m:s"  # m:s<name>                   what processing notes about itself (batches processed, counters)
 
 
-@dataclass
+@dataclass()
 class RootFacts:
     """Identify a watch root: its label in paths, its path, and the inode it was (``dev`` is the kernel's s_dev)."""
 
@@ -67,7 +68,7 @@ class RootFacts:
     generation: int = 0
 
 
-@dataclass
+@dataclass()
 class SessionFacts:
     """Hold what session.json says of a recording; ``extra`` keeps the keys that this release does not know."""
 

@@ -20,11 +20,11 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
 from pathlib import Path
 
+from diffkeeper.model.values import dataclass
 from diffkeeper.store.format import JOURNAL_NAME
 
 SEGMENT_BYTES = 16 << 20
