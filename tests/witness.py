@@ -275,6 +275,7 @@ class Witness:
         bases = [self._base(b"/" if one.startswith(b"/") else base) for one in (path, path2)]
         if op == NameOp.LINK and parents[0] and self.untouched:
             self._introduce(parents[0])
+        old, new = (os.path.join(parents[at], os.path.basename(p.rstrip(b"/"))) for at, p in ((0, full), (-1, full2)))
         self._call(op, full, full2, path2, flags, follow)
         if op in _MADE:
             before = [self._new_inode(full.rstrip(b"/"))]
@@ -287,9 +288,9 @@ class Witness:
             return
         for parent in parents if self.untouched else ():
             self._introduce(parent)
-        late = self._subtree(full2, self._next()) if self._comes_in(op, parents, before[0], has_effect) else ()
+        late = self._subtree(new, self._next()) if self._comes_in(op, parents, before[0], has_effect) else ()
         if flags & 2 and self._comes_in(op, parents[::-1], before[0], has_effect):
-            late = self._subtree(full, self._next())
+            late = self._subtree(old, self._next())
         self._feed(
             NameChanged,
             late,

@@ -82,7 +82,8 @@ class Namespace:
         node.identity = identity
         if identity != NO_IDENTITY:
             self.identities[identity] = node
-            self._latest[identity[0], identity[1]] = node
+            if identity[1]:  # 0: the inode is not known yet
+                self._latest[identity[0], identity[1]] = node
 
     def by_identity(self, dev: int, ino: int, generation: int) -> Node | None:
         """Return the node of that identity; one whose generation is not known matches any."""
