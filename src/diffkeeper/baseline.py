@@ -1,4 +1,7 @@
-"""Take the state of the watch roots before the command: every entry, and the content of every regular file.
+"""Take the state of the watch roots before the command: every entry, and the content of the regular files.
+
+Entries that a rule excludes are indexed as well, without content: what happens to them must be placed, though it is not
+shown (docs/decisions/0006).
 
 The engine is attached by then, so what changes while this runs is recorded as well and replay settles it.
 """
@@ -135,7 +138,9 @@ class _Scribe:
         self._records, self._record_bytes = [], 0
 
     def _count(self, found: Found, content: Content) -> None:
-        """Add an entry to the report."""
+        """Add an entry to the report, if it will be shown."""
+        if found.is_excluded:
+            return
         self._report.entries += 1
         self._report.files += stat.S_ISREG(found.status.st_mode)
         self._report.content_bytes += sum(length for _, length in content.chunks)
@@ -198,7 +203,7 @@ class _Readers:
 
     def _read_one(self, directory_fd: int, found: Found) -> Content:
         """Read one entry, once for all names of a file (two threads may both do it: harmless)."""
-        if not stat.S_ISREG(found.status.st_mode):
+        if found.is_excluded or not stat.S_ISREG(found.status.st_mode):
             return _NOT_READ
         if found.status.st_nlink == 1:
             return read_content(directory_fd, found, self._sink)

@@ -41,6 +41,7 @@ class Found:
     generation: int = GENERATION_UNKNOWN
     target: bytes = b""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    is_excluded: bool = False  # in the index, so that events can be placed, but its content is not read
 
 
 @dataclass(slots=True)
@@ -135,55 +136,56 @@ class Walk:
         try:
             fd = _open_below(self._root_fd, relative, parent.status)
         except OSError as error:
-            self._unread(parent.path, f"directory not read: {error.strerror}")
+            self._unread(parent, f"directory not read: {error.strerror}")
             return None
         try:
             return Directory(fd, self._read_entries(fd, parent))
         except OSError as error:
             os.close(fd)
-            self._unread(parent.path, f"directory not read: {error.strerror}")
+            self._unread(parent, f"directory not read: {error.strerror}")
             return None
 
-    def _unread(self, path: bytes, reason: str) -> None:
-        """Note what could not be read."""
-        self._report.unread.append(Unread(path, reason))
+    def _unread(self, found: Found, reason: str) -> None:
+        """Note what could not be read, if the trace should have it."""
+        if not found.is_excluded:
+            self._report.unread.append(Unread(found.path, reason))
 
     def _read_entries(self, fd: int, parent: Found) -> list[Found]:
         """Read the metadata of all entries of an open directory, by inode number, which spares a disk its seeks."""
         with os.scandir(fd) as listing:
             names = [os.fsencode(entry.name) for entry in sorted(listing, key=os.DirEntry.inode)]
-        prefix = parent.path + b"/" if parent.path else b""
-        entries = [found for name in names if (found := self._look(fd, parent.index, name, prefix + name)) is not None]
+        entries = [found for name in names if (found := self._look(fd, parent, name)) is not None]
         generations = native.inode_generations(fd, [found.name for found in entries])
         for found, generation in zip(entries, generations, strict=True):
             found.generation = generation
             self._read_rest(fd, found)
         return entries
 
-    def _look(self, fd: int, parent: int, name: bytes, path: bytes) -> Found | None:
+    def _look(self, fd: int, parent: Found, name: bytes) -> Found | None:
         """Return an entry, or None when it vanished or is to be left out."""
         seen_ns = time.monotonic_ns()
+        path = parent.path + b"/" + name if parent.path else name
         try:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
             return None  # it was removed since the listing; the engine saw that
         except OSError as error:
-            self._unread(path, f"metadata not read: {error.strerror}")
+            if not parent.is_excluded:
+                self._report.unread.append(Unread(path, f"metadata not read: {error.strerror}"))
             return None
         if self._is_left_out(path, status):
             return None
-        found = Found(self._report.entries, parent, name, path, status, seen_ns)
+        found = Found(self._report.entries, parent.index, name, path, status, seen_ns)
+        found.is_excluded = parent.is_excluded or self._rules.is_excluded(path, stat.S_ISDIR(status.st_mode))
         self._report.entries += 1
         return found
 
     def _is_left_out(self, path: bytes, status: os.stat_result) -> bool:
-        """Say whether an entry is another mount, the trace itself, or excluded."""
+        """Say whether an entry is another mount or the trace itself."""
         if status.st_dev != self._device or (self._mount_points and self._absolute(path) in self._mount_points):
             self._report.mounts_left_out.append(path)
             return True
-        if (s_dev(status.st_dev), status.st_ino) in self._skip:
-            return True
-        return bool(self._rules) and self._rules.is_excluded(path, stat.S_ISDIR(status.st_mode))
+        return (s_dev(status.st_dev), status.st_ino) in self._skip
 
     def _absolute(self, path: bytes) -> bytes:
         """Return the absolute path of a path of the trace."""
@@ -204,7 +206,7 @@ class Walk:
             return tuple((os.fsencode(name), os.getxattr(path, name, follow_symlinks=follow)) for name in names)
         except OSError as error:
             if error.errno not in _NO_XATTRS:
-                self._unread(found.path, f"extended attributes not read: {error.strerror}")
+                self._unread(found, f"extended attributes not read: {error.strerror}")
             return ()
 
 

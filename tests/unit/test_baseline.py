@@ -186,15 +186,32 @@ def test_extended_attributes_are_kept(tmp_path: Path) -> None:
     assert dict(taken.entries[b""].xattrs)[b"user.root"] == b"top"
 
 
-def test_what_is_excluded_or_skipped_is_not_there(tmp_path: Path) -> None:
+def test_what_is_skipped_is_not_there_and_what_is_excluded_has_no_content(tmp_path: Path) -> None:
     for name in ("keep", "trace", "build"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "x.o").touch()
-        (tmp_path / name / "x.c").touch()
+        (tmp_path / name / "x.o").write_text("object")
+        (tmp_path / name / "x.c").write_text("source")
     status = (tmp_path / "trace").stat()
     skip = {(os.major(status.st_dev) << 20 | os.minor(status.st_dev), status.st_ino)}
     taken = take(tmp_path, patterns=["*.o", "/build"], skip=skip)
-    assert set(taken.entries) == {b"", b"keep", b"keep/x.c"}
+    assert {path for path in taken.entries if path.startswith(b"trace")} == set()
+    kept = {path for path, entry in taken.entries.items() if entry.content == ContentState.KEPT}
+    assert (kept, taken.report.content_bytes, taken.report.entries) == ({b"keep/x.c"}, 6, 3)
+    assert {b"build", b"build/x.c", b"keep/x.o"} < set(taken.entries)
+    assert list(taken.chunks.values()) == [b"source"]
+
+
+def test_a_file_with_an_included_name_is_kept_whatever_other_names_it_has(tmp_path: Path) -> None:
+    (tmp_path / "x.o").write_text("linked")
+    os.link(tmp_path / "x.o", tmp_path / "y")
+    taken = take(tmp_path, patterns=["*.o"])
+    assert taken.entries[b"y"].content == ContentState.KEPT
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_is_excluded_need_not_be_readable(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    assert take(tmp_path, patterns=["closed"]).report.unread == []
 
 
 def test_several_roots_come_first_and_paths_begin_with_their_labels(tmp_path: Path) -> None:
@@ -202,8 +219,9 @@ def test_several_roots_come_first_and_paths_begin_with_their_labels(tmp_path: Pa
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
     taken = take(tmp_path / "one", tmp_path / "two", patterns=["/two/file"])
-    assert list(taken.entries) == [b"one", b"two", b"one/file"]
-    assert [entry.index for entry in taken.entries.values()] == [0, 1, 2]
+    assert list(taken.entries) == [b"one", b"two", b"one/file", b"two/file"]
+    assert [entry.index for entry in taken.entries.values()] == [0, 1, 2, 3]
+    assert taken.entries[b"two/file"].content == ContentState.NOT_KEPT
 
 
 _IN_MOUNTS = """

@@ -58,6 +58,8 @@ class BaselineLoader:
             node = self._tree.add_root(os.fsencode(label), entry.inode.identity, meta, dict(entry.xattrs))
         elif (known := self._tree.identities.get(entry.inode.identity)) is not None and not known.is_directory:
             self._tree.attach(known, self._numbers.get(entry.parent, 0), entry.name)
+            if known.content is not None and known.content.has_unknown and entry.content == ContentState.KEPT:
+                known.content = self._content_of(entry)  # its first name was excluded, this one is not
             node = known
         else:
             node = self._tree.add(

@@ -28,7 +28,7 @@ class Output:
 
     def __init__(self, path: Path) -> None:
         """Open the store at ``path``; one in which nothing usable was committed is made anew."""
-        self._path = path
+        self.path = path
         self._rocks = RocksStore.create(path)
         self.progress = _usable_progress(self._rocks)
         if not self.progress.baseline_is_whole:
@@ -70,8 +70,8 @@ class Output:
         self.content.flush()
         self._checkpoints.put(self._events.count, tree)
 
-    def commit(self, processes: Iterable[Process]) -> None:
-        """Put events, processes and progress at once, and flush if that was not done for a while."""
+    def commit(self, processes: Iterable[Process]) -> bool:
+        """Put events, processes and progress at once; return whether they were flushed, as they are now and then."""
         for process in processes:
             if self._processes.get(process.key) != process:
                 self._processes[process.key] = replace(process)
@@ -82,6 +82,8 @@ class Output:
             self._rocks.flush()
             self._safe = self.progress.covered
             self._flushed_at = time.monotonic()
+            return True
+        return False
 
     def recyclable(self, journal: JournalReader) -> list[int]:
         """Return the ring segments that a flushed commit covers, each once until it was written anew."""
@@ -98,7 +100,7 @@ class Output:
         """Close the store."""
         self._rocks.close()
         if self.progress.is_finished:
-            remove_logs(self._path)
+            remove_logs(self.path)
 
 
 def _usable_progress(rocks: RocksStore) -> Progress:

@@ -15,20 +15,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from diffkeeper.engines.decoder import Decoder
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Event
 from diffkeeper.model.late import Settled
 from diffkeeper.model.observation import Observation
-from diffkeeper.model.resolve import Resolver
+from diffkeeper.model.resolve import BlobSink, Resolver
 from diffkeeper.processing.baseline_load import BaselineLoader
 from diffkeeper.processing.output import Output
 from diffkeeper.processing.resolver_state import restore, state_of
 from diffkeeper.processing.totals import Totals
 from diffkeeper.processing.window import Window
+from diffkeeper.rules import Rules
 from diffkeeper.store.format import STORE_NAME, SessionFacts, read_session
 from diffkeeper.store.journal import Batch, JournalReader
+
+if TYPE_CHECKING:
+    from diffkeeper.processing.excluding import Excluding
 
 EVENTS_PER_CHECKPOINT = 20_000
 SETTLED_AT_ONCE = 4_096
@@ -47,10 +52,12 @@ class Processor:
         facts = self._facts()
         self._output = Output(store_path)
         self._progress = self._output.progress
-        self._tree = self._output.tree()
-        self._journal = JournalReader(trace_dir, facts.trace_id)
-        self._loader = BaselineLoader(self._tree, self._output.content, facts.roots)
         self._former = replace(self._progress)  # what the store held when it was opened
+        self._tree = self._output.tree()  # as it is shown
+        self._excluding = self._excluding_of(facts)
+        self._whole = self._tree if self._excluding is None else self._excluding.whole  # as it is
+        self._journal = JournalReader(trace_dir, facts.trace_id)
+        self._loader = BaselineLoader(self._whole, self._output.content, facts.roots)
         self._window = Window(released_to_ns=self._former.released_to_ns)
         self._totals = Totals.from_json(self._former.totals) if self._is_resumed else Totals()
         self._resolver: Resolver | None = None
@@ -84,6 +91,16 @@ class Processor:
     @property
     def _is_resumed(self) -> bool:
         return self._former.baseline_is_whole
+
+    def _excluding_of(self, facts: SessionFacts) -> Excluding | None:
+        rules = Rules.from_patterns(facts.excludes)
+        if not rules:
+            return None
+        from diffkeeper.processing.excluding import Excluding  # most recordings have no rules
+
+        seen = int(self._former.resolver["number"]) if self._is_resumed else 0
+        keeps = self._output.path.parent == self._trace_dir  # a reader's cache is elsewhere
+        return Excluding(self._trace_dir, rules.is_excluded, seen, is_resumed=self._is_resumed, keeps_tree=keeps)
 
     @property
     def damage(self) -> list[str]:
@@ -152,7 +169,10 @@ class Processor:
         if start_ns:
             self._start_ns = start_ns
             paths = {os.fsencode(root.label): os.fsencode(root.path) for root in self._facts().roots}
-            self._resolver = Resolver(self._tree, start_ns, self._output.content, paths)
+            sink: BlobSink = self._output.content
+            if self._excluding is not None:
+                self._tree, sink = self._excluding.begin(self._tree, sink, self._output.count)
+            self._resolver = Resolver(self._whole, start_ns, sink, paths)
             if self._is_resumed:
                 restore(self._resolver, self._former.resolver, self._output.processes())
 
@@ -184,11 +204,15 @@ class Processor:
         settled = iter(released)
         while some := list(itertools.islice(settled, SETTLED_AT_ONCE)):
             self._feed(some)
-            if self._output.count - max(self._checkpoint_at, 0) >= self._interval():
+            if self._is_commit_worthwhile():
                 self._checkpoint()
                 self._is_due = True
         if self._is_due:
             self._commit()
+
+    def _is_commit_worthwhile(self) -> bool:
+        hidden = 0 if self._excluding is None else self._excluding.since_commit
+        return max(hidden, self._output.count - max(self._checkpoint_at, 0)) >= self._interval()
 
     def _feed(self, settled: Sequence[Settled]) -> None:
         assert self._resolver is not None, "batches are read once the resolver exists"
@@ -197,7 +221,7 @@ class Processor:
             settled = self._feed_baseline(settled)
         for observation, late, is_exact in settled:
             events += feed(observation, late, is_exact)
-        self._store(events)
+        self._store(events if self._excluding is None else self._excluding.take())
 
     def _feed_baseline(self, settled: Sequence[Settled]) -> Sequence[Settled]:
         """Fold what happened before the start; return what is left, with a checkpoint of the baseline before it."""
@@ -215,7 +239,7 @@ class Processor:
 
     def _interval(self) -> int:
         """Return how many events a checkpoint should spare readers: the more, the more costly it is."""
-        return max(EVENTS_PER_CHECKPOINT, 2 * len(self._tree.nodes))
+        return max(EVENTS_PER_CHECKPOINT, 2 * len(self._whole.nodes))
 
     def _checkpoint(self) -> None:
         self._output.checkpoint(self._tree)
@@ -235,7 +259,11 @@ class Processor:
         progress.covered, progress.read = min(self._window.covered, self._whole_to), self._read
         progress.released_to_ns, progress.number = self._window.released_to_ns, self._output.count
         progress.totals, progress.resolver = self._totals.to_json(), state_of(self._resolver)
-        self._output.commit(self._resolver.processes.values())
+        if self._excluding is not None and not progress.is_finished:
+            self._excluding.save()
+        is_flushed = self._output.commit(self._resolver.processes.values())
+        if self._excluding is not None and is_flushed:
+            self._excluding.forget(is_finished=progress.is_finished)
         self._is_due = False
 
     @contextlib.contextmanager
