@@ -51,7 +51,9 @@ class Folder:
             os.makedirs(self._out, exist_ok=True)
             top = os.open(self._out, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise UsageError(f"cannot export to {self._out!r}: {error.strerror}") from error
+            raise UsageError(
+                f"cannot export to {self._out!r}: {error.strerror}; name another directory with --out"
+            ) from error
         self._open = [(b"", top)]
         return self
 

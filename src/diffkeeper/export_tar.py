@@ -169,4 +169,4 @@ def _made_anew(out: str) -> BinaryIO:
             os.unlink(out)
         return open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
     except OSError as error:
-        raise UsageError(f"cannot export to {out!r}: {error.strerror}") from error
+        raise UsageError(f"cannot export to {out!r}: {error.strerror}; name another file with --out") from error

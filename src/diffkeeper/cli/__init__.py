@@ -132,7 +132,8 @@ def _usage_failed(error: click.ClickException, is_record: bool) -> int:
     exit_code = RECORD_FAILED if is_record else error.exit_code
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "diffkeeper"
-    return _failed(f"{error.format_message().rstrip()}\nTry '{path} --help'.", exit_code)
+    words = " ".join(error.format_message().split()).rstrip(".")
+    return _failed(f"{words}{'' if words.endswith('?') else '.'} Try '{path} --help'.", exit_code)
 
 
 def _failed(message: str, exit_code: int) -> int:

@@ -94,7 +94,8 @@ def _exit_code(report: ExportReport, missing: Sequence[str]) -> int:
 
 
 def _tell(report: ExportReport, number: int, missing: Sequence[str], quiet: bool, verbose: bool) -> None:
-    say(f"{report.entries:,} entries, {size(report.bytes)}, as after @{number}, in {report.out}", quiet)
+    if report.entries or not report.unmatched:
+        say(f"{report.entries:,} entries, {size(report.bytes)}, as after @{number}, in {report.out}", quiet)
     _tell_remarks("left out or not quite restored", report.skipped, verbose)
     _tell_remarks("perhaps not exact", report.inexact, verbose)
     if report.owners_left:

@@ -125,7 +125,7 @@ def _parse_object(data: bytes) -> dict[str, Any]:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DamagedTraceError(f"{SESSION_NAME} is not valid JSON ({error}).") from error
+        raise DamagedTraceError(f"{SESSION_NAME} is not valid JSON ({error})") from error
     if not isinstance(document, dict):
         raise DamagedTraceError(f"{SESSION_NAME} does not hold an object.")
     return document

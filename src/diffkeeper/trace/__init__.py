@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from diffkeeper.errors import DamagedTraceError, StillRecordingError
+from diffkeeper.errors import DamagedTraceError, NoSuchTraceError, StillRecordingError
 from diffkeeper.export import export_tree
 from diffkeeper.model.answers import Change, TraceInfo
 from diffkeeper.model.event import Event, Kind
@@ -19,7 +19,15 @@ from diffkeeper.processing.progress import Progress, read_progress
 from diffkeeper.store.checkpoint import Checkpoints
 from diffkeeper.store.content import ContentReader
 from diffkeeper.store.eventlog import EventReader
-from diffkeeper.store.format import JOURNAL_NAME, STORE_NAME, SessionFacts, read_session, trace_state
+from diffkeeper.store.format import (
+    JOURNAL_NAME,
+    SESSION_NAME,
+    STORE_NAME,
+    SessionFacts,
+    is_locked,
+    read_session,
+    trace_state,
+)
 from diffkeeper.store.rocks import RocksStore
 from diffkeeper.trace import events
 from diffkeeper.trace.cache import processed_in_cache
@@ -61,15 +69,33 @@ class Trace:
         Raises NoSuchTraceError, StillRecordingError, FormatTooNewError, or DamagedTraceError if nothing can be read.
         """
         place = Path(path)
-        state = trace_state(place)
+        try:
+            state, facts = trace_state(place), read_session(place)
+        except (DamagedTraceError, NoSuchTraceError) as error:
+            return cls._open_without_session(place, error)
         if state == "recording":
             raise StillRecordingError(f"{place} is still being recorded: read it when the command has ended")
-        facts, store = read_session(place), place / STORE_NAME
+        store = place / STORE_NAME
         if state == "broken" or not facts.processed or (not store.is_dir() and (place / JOURNAL_NAME).is_dir()):
             store = processed_in_cache(place, facts)
         elif not store.is_dir():
             raise DamagedTraceError(f"the store of {place} is missing: nothing of the trace can be read")
         return cls(place, state, facts, RocksStore.open_readonly(store))
+
+    @classmethod
+    def _open_without_session(cls, place: Path, error: DamagedTraceError | NoSuchTraceError) -> Trace:
+        """Open what processing left of a trace whose session.json is lost or cannot be read."""
+        if isinstance(error, NoSuchTraceError) and not (place / STORE_NAME / "CURRENT").is_file():
+            raise error
+        if is_locked(place):
+            raise StillRecordingError(f"{place} is still being recorded: read it when the command has ended")
+        if not (place / STORE_NAME).is_dir():
+            raise DamagedTraceError(f"nothing of the trace at {place} can be read: {error}") from error
+        facts = SessionFacts(trace_id=0, state="sealed", processed=True)
+        trace = cls(place, facts.state, facts, RocksStore.open_readonly(place / STORE_NAME))
+        reason = error if isinstance(error, DamagedTraceError) else f"{SESSION_NAME} is missing"
+        trace._damage.insert(0, f"the command, the time and the roots of the recording are lost: {reason}")
+        return trace
 
     def __enter__(self) -> Trace:
         """Return self."""
