@@ -26,12 +26,12 @@ FLUSH_SECONDS = 2.0
 class Output:
     """Hold the parts of the store that processing writes."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the store at ``path``; one in which nothing usable was committed is made anew."""
+    def __init__(self, path: Path, opened: RocksStore | None = None) -> None:
+        """Open the store at ``path`` unless it is ``opened``; one in which nothing usable was committed is made anew."""
         self.path = path
-        self._rocks = RocksStore.create(path)
+        self._rocks = opened or RocksStore.create(path)
         self.progress = _usable_progress(self._rocks)
-        if not self.progress.baseline_is_whole:
+        if not self.progress.baseline_is_whole and not self._rocks.is_new:
             self._rocks.close()
             shutil.rmtree(path)
             self._rocks = RocksStore.create(path)

@@ -31,6 +31,7 @@ from diffkeeper.processing.window import Window
 from diffkeeper.rules import Rules
 from diffkeeper.store.format import STORE_NAME, SessionFacts, read_session
 from diffkeeper.store.journal import Batch, JournalReader
+from diffkeeper.store.rocks import RocksStore
 
 if TYPE_CHECKING:
     from diffkeeper.processing.excluding import Excluding
@@ -46,11 +47,11 @@ _KIND_END = 4
 class Processor:
     """Process the journal of a trace into a store; use as a context manager."""
 
-    def __init__(self, trace_dir: Path, store_path: Path) -> None:
-        """Open the store, going on where a former worker was stopped."""
+    def __init__(self, trace_dir: Path, store_path: Path, opened: RocksStore | None = None) -> None:
+        """Open the store unless it is ``opened``, going on where a former worker was stopped."""
         self._trace_dir = trace_dir
         facts = self._facts()
-        self._output = Output(store_path)
+        self._output = Output(store_path, opened)
         self._progress = self._output.progress
         self._former = replace(self._progress)  # what the store held when it was opened
         self._tree = self._output.tree()  # as it is shown
