@@ -9,7 +9,6 @@ import contextlib
 import os
 import re
 import shutil
-import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -41,6 +40,7 @@ def _options() -> rocksdict.Options:
     options.set_level_zero_stop_writes_trigger(8 * COMPACTION_TRIGGER)
     options.set_write_buffer_size(WRITE_BUFFER_BYTES)
     options.set_max_background_jobs(2)
+    options.set_max_file_opening_threads(1)  # else 16 are started each time a store is opened
     options.set_keep_log_file_num(1)
     options.set_manifest_preallocation_size(1 << 16)
     options.set_stats_dump_period_sec(0)
@@ -59,11 +59,12 @@ class RocksStore:
 
     What is put is safe after flush(), and always in order: after a kill the store holds a prefix of what was put. Never
     fork a process that has a store open for writing (RocksDB's threads do not survive it): start others by exec.
-    ``damage`` says in words what was found to be unreadable.
+    ``damage`` says in words what was found to be unreadable, ``is_new`` that there was no store before this one.
     """
 
-    def __init__(self, database: rocksdict.Rdict, links: str | None = None) -> None:
+    def __init__(self, database: rocksdict.Rdict, links: str | None = None, is_new: bool = False) -> None:
         self.damage: list[str] = []
+        self.is_new = is_new
         self._database = database
         self._write_options = _write_options()
         self._cleanup = weakref.finalize(self, shutil.rmtree, links, ignore_errors=True) if links else None
@@ -74,8 +75,9 @@ class RocksStore:
         options = _options()
         options.create_if_missing(True)
         os.makedirs(path, mode=0o700, exist_ok=True)
+        is_new = not os.path.exists(os.path.join(path, "CURRENT"))
         with _failures_as(TraceError, "cannot open the store for writing"):
-            return cls(rocksdict.Rdict(os.fspath(path), options))
+            return cls(rocksdict.Rdict(os.fspath(path), options), is_new=is_new)
 
     @classmethod
     def open_readonly(cls, path: str | os.PathLike[str]) -> RocksStore:
@@ -85,6 +87,8 @@ class RocksStore:
         """
         if not os.path.isdir(path):
             raise NoSuchTraceError(f"There is no store at {os.fspath(path)}.")
+        import tempfile  # which a recording does not need
+
         with _failures_as(TraceError, "cannot open the store"):
             links = tempfile.mkdtemp(prefix="diffkeeper-")
         try:
