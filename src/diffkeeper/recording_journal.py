@@ -6,17 +6,21 @@ a worker process begins to process while the command still runs, and hands back 
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from diffkeeper.engines.protocol import Engine, Progress
+from diffkeeper.errors import TraceError
 from diffkeeper.store.format import SESSION_NAME, STORE_NAME, SessionFacts
 from diffkeeper.store.journal import SegmentPool, remove_journal
 
 if TYPE_CHECKING:
     from diffkeeper.processing.background import Background
+    from diffkeeper.store.rocks import RocksStore
     from diffkeeper.processing.processor import Processor
 
 _AHEAD_AT_FIRST = 2  # many recordings do not fill one
@@ -36,6 +40,7 @@ class RingJournal:
         self._free = 0
         self._filled = 0
         self._worker: Background | None = None
+        self._store: RocksStore | None = None
         self.shortage = ""  # why segments could not be made when they were needed; the ring may have made up for it
 
     def __enter__(self) -> RingJournal:
@@ -48,6 +53,7 @@ class RingJournal:
         """End the worker, if one still runs."""
         if self._worker is not None:
             self._worker.close()
+        self._close_store()
         self._pool.close()
 
     def first_segments(self) -> tuple[tuple[int, int], ...]:
@@ -55,6 +61,22 @@ class RingJournal:
         segments = self._pool.create(_AHEAD_AT_FIRST)
         self._note_given(segments)
         return tuple(segments)
+
+    def open_store(self) -> None:
+        """Open the store, which takes ten fsyncs, while nobody waits: processing needs it when the command has ended."""
+        from diffkeeper.store.rocks import RocksStore
+
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # RocksDB's threads take none
+        try:
+            with contextlib.suppress(TraceError):  # processing tries again and says why it fails
+                self._store = RocksStore.create(self._trace_dir / STORE_NAME)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+    def _close_store(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
 
     def feed(self) -> Progress:
         """Take the engine's news and make up for the segments that it filled."""
@@ -81,6 +103,7 @@ class RingJournal:
         if self._worker is None and self._filled >= _WORKER_AFTER_SEGMENTS:
             from diffkeeper.processing.background import Background  # most recordings never come here
 
+            self._close_store()
             self._worker = Background(self._trace_dir)
         if self._worker is not None:
             self._give([(number, self._pool.recycle(number)) for number in self._worker.advance()])
@@ -104,7 +127,7 @@ class RingJournal:
             return _lacks(self._worker)
         from diffkeeper.processing.processor import Processor  # RocksDB, which nothing needs before
 
-        with Processor(self._trace_dir, self._trace_dir / STORE_NAME) as processor:
+        with Processor(self._trace_dir, self._trace_dir / STORE_NAME, self._store) as processor:
             facts.counters.update(processor.finish().summary())
             return _lacks(processor)
 

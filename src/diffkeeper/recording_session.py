@@ -134,6 +134,7 @@ class Session:
         roots = tuple(root.descriptor for root in self._roots)
         self._engine.begin(EngineRequest(self._facts.trace_id, roots, (excluded,), self._journal.first_segments()))
         take = _import_what_comes_next()  # while the helper loads
+        self._journal.open_store()
         engine_facts = self._engine.wait_until_started()
         self._facts.engine_facts = {**engine_facts.details, "exceptions": list(engine_facts.exceptions)}
         self._settings.announce(_first_line(self._facts, path))
