@@ -30,6 +30,7 @@ from diffkeeper.model.observation import (
 )
 
 COMMON = (7, 100, 90, 110, 41, 42, Flag.IN_LOCK | Flag.APPEND, 5)
+READING = (-COMMON[1], *COMMON[1:])  # bears a number of its own
 INODE = Inode(8 << 20 | 1, 1234, 99, 0o100644, 1, 1000, 1001, 5, 1_700_000_000_123_456_789)
 OTHER = Inode(8 << 20 | 1, 77, 3, 0o40755, 2, 0, 0, 4096, 5, 3)
 BASE = Base(8 << 20 | 1, 2, 0)
@@ -53,8 +54,8 @@ OBSERVATIONS = [
     ProcessExecuted(*COMMON, b"sh", b"/bin/sh", b"/tmp", (b"sh", b"-c", b""), False),
     ProcessExecuted(*COMMON, b"sh", b"/bin/sh", b"/tmp", (b"sh", b"cut"), True),
     ProcessExited(*COMMON, 256),
-    LateData(*COMMON, 7, INODE, 0, b"late", 90, 95, False),
-    EntryRead(*COMMON, 7, BASE, b"name", INODE, b"target", 90, 95),
+    LateData(*READING, 7, INODE, 0, b"late", 90, 95, False),
+    EntryRead(*READING, 7, BASE, b"name", INODE, b"target", 90, 95),
     EventsLost(*COMMON, "queue", 12, 80),
 ]
 

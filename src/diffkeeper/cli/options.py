@@ -82,7 +82,7 @@ def losses(trace: Trace) -> list[str]:
 
 
 _LOSSES = {"unresolved": "events whose names are not known", "unknown_files": "changes to files that are not known"}
-_INEXACT = ("inexact", "unknown", "late", "ambiguous", "identity_conflicts", "size_mismatches", "baseline_unread")
+_INEXACT = ("inexact", "unknown", "late", "ambiguous", "identity_conflicts", "baseline_unread")
 
 
 def _loss(counter: str, count: int) -> str:

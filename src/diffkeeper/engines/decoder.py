@@ -129,6 +129,14 @@ def _common(head: Head) -> tuple[int, int, int, int, int, int, Flag, int]:
     return head[4], head[5], head[6], head[7], head[8], head[9], _FLAG_OF[head[3] & _FLAGS], head[10]
 
 
+def _reading(head: Head) -> tuple[int, int, int, int, int, int, Flag, int]:
+    """Return the leading fields of a reading: on the wire it bears its cause's sequence, here one of its own.
+
+    The drain thread reads one thing after another, so the time is its own as well.
+    """
+    return -head[5], *_common(head)[1:]
+
+
 def _inode(payload: bytes, at: int) -> Inode:
     ino, dev, generation, mode, nlink, uid, gid, size, seconds, nanoseconds, rdev = INODE.unpack_from(payload, at)
     mtime_ns = seconds * 1_000_000_000 + nanoseconds
@@ -231,17 +239,15 @@ def _late(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> La
     offset, read_from, read_to, length = _LATE.unpack_from(payload, at + 112)
     data = _bytes(payload, at + 144, end, length)
     inode = _inode(payload, at + 56)
-    common = _common(head)
-    return LateData(*common, common[0], inode, offset, data, read_from, read_to, head[10] < 0)
+    return LateData(*_reading(head), head[4], inode, offset, data, read_from, read_to, head[10] < 0)
 
 
 def _entry(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> EntryRead:
     read_from, read_to, name_length, target_length = _ENTRY.unpack_from(payload, at + 128)
     name = _bytes(payload, at + 152, end, name_length)
     target = _bytes(payload, at + 152 + _padded(name_length), end, target_length)
-    common = _common(head)
     parent, inode = _base(payload, at + 56), _inode(payload, at + 72)
-    return EntryRead(*common, common[0], parent, name, inode, target, read_from, read_to)
+    return EntryRead(*_reading(head), head[4], parent, name, inode, target, read_from, read_to)
 
 
 def _lost(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> EventsLost:

@@ -38,6 +38,7 @@ class EngineFacts:
     name: str
     exceptions: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    is_live: bool = True  # what it tells is what happens on disk, so that the one can be held against the other
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,12 @@ class ScriptedEngine:
 
     name = NAME
 
-    def __init__(self, script: Script = ()) -> None:
-        """Take observations, or a function that makes them when the recording stops."""
+    def __init__(self, script: Script = (), *, is_live: bool = False) -> None:
+        """Take observations, or a function that makes them when the recording stops.
+
+        With ``is_live`` they tell what really happened on disk, and the recording is verified.
+        """
+        self._is_live = is_live
         self._script = script
         self._segments: list[tuple[int, int]] = []
         self._trace_id = 0
@@ -51,7 +55,7 @@ class ScriptedEngine:
 
     def wait_until_started(self) -> EngineFacts:
         """Return at once."""
-        return EngineFacts(NAME, ("nothing is observed: the observations were given",))
+        return EngineFacts(NAME, ("nothing is observed: the observations were given",), is_live=self._is_live)
 
     def adopt(self, pid: int) -> None:
         """Remember the command."""

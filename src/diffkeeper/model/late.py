@@ -82,7 +82,7 @@ class LateReadings:
         self._prune(now_ns)
 
     def _joined(self, observation: Observation) -> Settled:
-        late = tuple(sorted(self._late.pop(observation.sequence), key=attrgetter("sequence")))
+        late = tuple(sorted(self._late.pop(observation.sequence), key=attrgetter("t_ns")))
         self._taken.update(reading.sequence for reading in late)
         enter_ns = self._enter_ns.pop(observation.sequence, observation.enter_ns)
         is_exact = not any(

@@ -59,7 +59,7 @@ class Resolver:
 
     ``tree`` is the baseline and is kept up to date; observations from before ``start_ns`` change it without an event.
     ``root_paths`` gives the absolute path of each root by label, for absolute names. ``counters`` counts what a reader
-    must know: unresolved, inexact, unknown_data, ambiguous, late, unknown_files, identity_conflicts, size_mismatches,
+    must know: unresolved, inexact, unknown_data, ambiguous, late, unknown_files, identity_conflicts,
     late_data_unused, lost_*.
     """
 
@@ -292,16 +292,9 @@ class Resolver:
         node = self._ledger.find(seen.inode)
         if node is None or node.content is None:
             return
-        self._compare_size(node, seen.inode)
         if self._content.closed(node):
             path, meta = self._ledger.path(node), meta_of(seen.inode, node.meta)
             self._ledger.emit(seen, Kind.CLOSE, node=node.number, path=path, meta=meta, size=node.content.size)
-
-    def _compare_size(self, node: Node, inode: Inode) -> None:
-        """Count a size that is not the file's; an mtime that is not the node's says that a change is still to come."""
-        assert node.content is not None, "only regular files have a size"
-        if node.content.size != inode.size and node.meta.mtime_ns == inode.mtime_ns and not self._ledger.is_folding:
-            self.counters["size_mismatches"] += 1
 
     def _output_written(self, seen: OutputWritten, late: tuple[Late, ...], is_exact: bool) -> None:
         if self._ledger.is_folding or seen.length <= 0:

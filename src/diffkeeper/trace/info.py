@@ -20,7 +20,6 @@ _DEFECTS = {
     "unknown_files": "changes were to files that the trace does not know",
     "late": "events were recorded out of order",
     "identity_conflicts": "files took the identity of others",
-    "size_mismatches": "files had another size than replay says",
     "baseline_unread": "files could not be read for the baseline",
 }
 
