@@ -209,7 +209,8 @@ class RocksStore:
 
     def close(self) -> None:
         """Close the store; a second call does nothing."""
-        self._database.close()
+        with contextlib.suppress(rocksdict.DbClosedError):
+            self._database.close()
         if self._cleanup is not None:
             self._cleanup()
 
