@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -67,7 +68,7 @@ struct library {
 	int (*update)(int, const void *, const void *, uint64_t);
 	int (*program_info)(int, void *, uint32_t *);
 	struct ring_buffer *(*ring_new)(int, int (*)(void *, void *, size_t), void *, const void *);
-	int (*ring_poll)(struct ring_buffer *, int);
+	int (*ring_epoll_fd)(const struct ring_buffer *);
 	int (*ring_consume)(struct ring_buffer *);
 	void (*ring_free)(struct ring_buffer *);
 	struct btf *(*vmlinux_btf)(void);
@@ -97,7 +98,7 @@ static const struct {
 	{"bpf_map_update_elem", offsetof(struct library, update)},
 	{"bpf_obj_get_info_by_fd", offsetof(struct library, program_info)},
 	{"ring_buffer__new", offsetof(struct library, ring_new)},
-	{"ring_buffer__poll", offsetof(struct library, ring_poll)},
+	{"ring_buffer__epoll_fd", offsetof(struct library, ring_epoll_fd)},
 	{"ring_buffer__consume", offsetof(struct library, ring_consume)},
 	{"ring_buffer__free", offsetof(struct library, ring_free)},
 	{"btf__load_vmlinux_btf", offsetof(struct library, vmlinux_btf)},
@@ -134,6 +135,7 @@ struct capture {
 	uint32_t reader_uid, reader_gid;
 	uint64_t ring_bytes;
 	struct ring_buffer *ring;
+	int wake_fd; /* an eventfd: ends the drain thread's wait */
 	struct segments segments;
 	pthread_t thread;
 	bool is_draining;
@@ -970,13 +972,24 @@ static void note_losses(struct capture *capture, bool is_last)
 	capture->lost_checked_ns = now;
 }
 
+/* Wait for records, for a round, or until dk_stop() wakes us: who stops waits for a short command's last records. */
+static void wait_for_records(struct capture *capture)
+{
+	struct pollfd ready[] = {
+		{.fd = capture->lib.ring_epoll_fd(capture->ring), .events = POLLIN},
+		{.fd = capture->wake_fd, .events = POLLIN},
+	};
+
+	poll(ready, 2, ROUND_MS);
+}
+
 static void *drain(void *context)
 {
 	struct capture *capture = context;
 
 	capture->lost_checked_ns = now_ns();
 	while (!capture->is_stopping) {
-		capture->lib.ring_poll(capture->ring, ROUND_MS);
+		wait_for_records(capture);
 		capture->lib.ring_consume(capture->ring);
 		note_losses(capture, false);
 		segments_flush(&capture->segments);
@@ -1011,6 +1024,9 @@ int dk_drain(struct capture *capture)
 	capture->ring = capture->lib.ring_new(map, take_record, capture, NULL);
 	if (!capture->ring)
 		return fail(capture, "the ring cannot be mapped: %s", strerror(errno));
+	capture->wake_fd = eventfd(0, EFD_CLOEXEC);
+	if (capture->wake_fd < 0)
+		return fail(capture, "an eventfd cannot be made: %s", strerror(errno));
 	if (pthread_create(&capture->thread, NULL, drain, capture))
 		return fail(capture, "the drain thread cannot be started: %s", strerror(errno));
 	capture->is_draining = true;
@@ -1046,7 +1062,9 @@ int dk_stop(struct capture *capture)
 		return 0;
 	capture->is_stopping = true;
 	segments_wake(&capture->segments);
+	eventfd_write(capture->wake_fd, 1);
 	pthread_join(capture->thread, NULL);
+	close(capture->wake_fd);
 	capture->is_draining = false;
 	return 0;
 }
