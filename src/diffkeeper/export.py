@@ -44,8 +44,12 @@ def export_tree(
     *,
     force: bool = False,
     stdout: BinaryIO | None = None,
+    top: Entry | None = None,
 ) -> ExportReport:
     """Rebuild a tree at ``out``: a directory, ``….tar``, or ``-`` for a tar on standard output.
+
+    ``top`` is the only watch root itself: if the whole tree is wanted, a directory that was new or empty gets its
+    attributes.
 
     Raises UsageError, before anything is written, if ``out`` is not empty and not ``force``. If no entry matches
     ``paths`` nothing is written at all. What cannot be rebuilt is left out and stands in the report.
@@ -58,6 +62,8 @@ def export_tree(
     first = next(entries, None)
     if first is not None or wanted.is_everything:
         with target:
+            if top is not None and wanted.is_everything:
+                target.know_top(top)
             for entry in itertools.chain([] if first is None else [first], entries):
                 _put(tree, entry, target, report)
             report.skipped += target.finish()

@@ -11,6 +11,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -43,7 +44,7 @@ class Folder:
         self._remarks: list[Remark] = []
         self._user = os.geteuid()
         self._groups = {os.getegid(), *os.getgroups()}
-        _check_place(out, force)
+        self._is_fresh = _check_place(out, force)
 
     def __enter__(self) -> Self:
         """Make the directory and open it; the user's own path to it may lead through symlinks."""
@@ -63,6 +64,12 @@ class Folder:
         """Close all descriptors."""
         while self._open:
             os.close(self._open.pop()[1])
+
+    def know_top(self, entry: Entry) -> None:
+        """Let a place that was new or empty become what the top was; one that holds other things stays as it is."""
+        if self._is_fresh:
+            self._known[b""] = replace(entry, path=b"")
+            self._made[b""] = None
 
     def know_directory(self, entry: Entry) -> None:
         """Take note of a directory that may be needed above an entry."""
@@ -234,16 +241,18 @@ class Folder:
         os.utime(name, ns=(meta.mtime_ns, meta.mtime_ns), dir_fd=folder, follow_symlinks=False)
 
 
-def _check_place(out: str, force: bool) -> None:
+def _check_place(out: str, force: bool) -> bool:
+    """Return whether there is nothing at the place; raises UsageError if it cannot be used."""
     try:
         with os.scandir(out) as found:
             is_empty = next(found, None) is None
     except FileNotFoundError:
-        return
+        return True
     except OSError as error:
         raise UsageError(f"cannot export to {out!r}: {error.strerror}; name another directory with --out") from error
     if not is_empty and not force:
         raise UsageError(f"{out!r} is not empty: name another directory, or replace what is in the way with --force")
+    return is_empty
 
 
 def _is_at_or_below(path: bytes, top: bytes) -> bool:

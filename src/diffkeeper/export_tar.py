@@ -63,6 +63,9 @@ class Tar:
                 with contextlib.suppress(OSError):
                     os.unlink(self._out)
 
+    def know_top(self, entry: Entry) -> None:
+        """Do nothing: unpacking is done into a folder that is there."""
+
     def know_directory(self, entry: Entry) -> None:
         """Take note of a directory that may be needed above an entry."""
         self._known[entry.path] = entry

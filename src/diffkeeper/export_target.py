@@ -19,6 +19,9 @@ class Target(Protocol):
 
     owners_left: int
 
+    def know_top(self, entry: Entry) -> None:
+        """Take note of what the place itself was."""
+
     def know_directory(self, entry: Entry) -> None:
         """Take note of a directory that may be needed above an entry."""
 

@@ -433,3 +433,24 @@ def test_a_tar_that_exists_is_replaced_only_with_force(tmp_path):
     export_tree(Tree(), tmp_path / "out.tar", force=True)
     assert victim.read_text() == "safe"
     assert tarfile.is_tarfile(tmp_path / "out.tar")
+
+
+def test_a_fresh_folder_becomes_what_the_watch_root_was(original, tmp_path):
+    (tmp_path / "empty").mkdir()
+    top = entry(b"", "d", mode=0o2750)
+    for name in ("new", "empty"):
+        report = export_tree(tree_of(original), tmp_path / name, top=top)
+        found = (tmp_path / name).stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_mtime_ns) == (0o2750, TIME_NS)
+        assert report.is_complete
+        assert report.entries == len(list(original.rglob("*")))
+
+
+def test_a_folder_that_holds_other_things_or_a_part_stays_as_it_is(original, tmp_path):
+    top = entry(b"", "d", mode=0o2750)
+    (tmp_path / "full").mkdir(mode=0o711)
+    (tmp_path / "full/mine").touch()
+    export_tree(tree_of(original), tmp_path / "full", force=True, top=top)
+    assert stat.S_IMODE((tmp_path / "full").stat().st_mode) == 0o711
+    export_tree(tree_of(original), tmp_path / "part", ["**/two"], top=top)
+    assert (tmp_path / "part").stat().st_mtime_ns != TIME_NS

@@ -193,6 +193,11 @@ def test_the_exit_of_the_command_is_a_position(trace: Trace) -> None:
     assert trace.event(trace.cut("exit")).kind == Kind.EXIT
 
 
+def test_a_fresh_folder_gets_the_attributes_of_the_root_at_that_instant(trace: Trace, tmp_path: Path) -> None:
+    trace.export("1s", tmp_path / "out")
+    assert (tmp_path / "out").stat().st_mtime_ns == trace.at("1s").stat("").meta.mtime_ns
+
+
 def test_a_trace_can_be_exported(trace: Trace, tmp_path: Path) -> None:
     report = trace.export("1s", tmp_path / "out", paths=["status.log"])
     assert report.is_complete

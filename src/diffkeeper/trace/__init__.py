@@ -214,7 +214,8 @@ class Trace:
         Raises UsageError, before anything is written, if ``out`` is not empty and not ``force``.
         """
         wanted = paths if isinstance(paths, PathFilter) else self._path_filter(paths)
-        return export_tree(self.at(position), out, wanted, force=force)
+        view = self.at(position)
+        return export_tree(view, out, wanted, force=force, top=view.top())
 
     def last_change(self) -> Event | None:
         """Return the last change that the command's own processes made before it exited."""

@@ -50,6 +50,11 @@ class TreeView:
             if path and wanted.matches(path):
                 yield entry_of(path, node)
 
+    def top(self) -> Entry | None:
+        """Return the only watch root itself; None where there are several, or where nothing is known of it."""
+        root = self.tree.nodes.get(self.tree.roots[0][1]) if len(self.tree.roots) == 1 else None
+        return entry_of(b"", root) if root is not None and root.meta.mtime_ns else None
+
     def stat(self, path: str | bytes) -> Entry:
         """Return the entry of that name; raises NoSuchEntryError."""
         as_bytes = os.fsencode(path)
