@@ -786,9 +786,9 @@ static __always_inline void offset_from_file(struct target *target, struct call_
 		target->offset = args->a[3];
 		return;
 	}
+	target->flags |= DK_F_FROM_DESCRIPTOR;
 	if (is_positioned && (s64)args->a[3] != -1) {
 		read_field(&position, target->inode, i_size);
-		target->flags |= DK_F_AMBIGUOUS;
 	} else {
 		read_field(&position, file, f_pos);
 	}
@@ -1692,6 +1692,7 @@ int enter(u64 *ctx)
 	state->has_touched_directory = 0;
 	state->lock_bytes = 0;
 	state->enter_ns = bpf_ktime_get_ns();
+	state->enter_inode = 0;
 	state->copy_sequence = 0;
 	state->copy_is_off = call < CALL_SENDFILE || call > CALL_COPY_RANGE || !is_copy_from_outside(call, a);
 	if (call <= CALL_LAST_WRITE)

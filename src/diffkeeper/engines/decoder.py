@@ -56,10 +56,10 @@ _LOST = Struct("<QQ")
 DATA, PIECE, COPY, SIZE, NAME, OPEN, ATTR, CLOSE = range(1, 9)
 OUTPUT, PROCESS, EXEC, EXIT, DIRECTORY, LATE, ENTRY, LOST = range(9, 17)
 _MORE = 512
-_FLAGS = 255 | 1024  # the bits that Flag names; the wire's own stay behind
+_FLAGS = 255 | 1024 | 2048  # the bits that Flag names; the wire's own stay behind
 _O_TMPFILE = 0o20000000
 _LOST_CHANNELS = ("ring", "table", "recursion", "queue")
-_FLAG_OF = {bits: Flag(bits) for bits in (*range(256), *range(1024, 1280))}
+_FLAG_OF = {high | low: Flag(high | low) for high in (0, 1024, 2048, 3072) for low in range(256)}
 
 Pieces = tuple[tuple[int, bytes], ...]
 Head = tuple[int, int, int, int, int, int, int, int, int, int, int]

@@ -23,6 +23,7 @@ class Flag(IntFlag):
     APPEND = 32  # the open file had O_APPEND
     DIRECT = 64  # the open file had O_DIRECT
     UNCERTAIN = 1024  # the inode may stand outside of the roots: ignore it when it is not known
+    FROM_DESCRIPTOR = 2048  # the offset is what the descriptor, or the file's size, said at exit
     UNTOUCHED = 128  # the kernel offers no hook for touched inodes: resolve by strings
 
 

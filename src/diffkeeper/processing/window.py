@@ -13,6 +13,7 @@ from operator import attrgetter
 
 from diffkeeper.model.late import LateReadings, Settled
 from diffkeeper.model.observation import Observation
+from diffkeeper.model.overlap import Overlaps
 from diffkeeper.model.values import dataclass
 
 HORIZON_NS = 2_000_000_000
@@ -43,6 +44,7 @@ class Window:
         self._fresh: list[Observation] = []  # as they came
         self._bytes = 0
         self._readings = LateReadings()
+        self._overlaps = Overlaps()
         self._batches: deque[_Batch] = deque()
         self.released_to_ns = released_to_ns  # everything up to here has been let go
         self.covered = 0  # the last batch of which, and of all before it, everything has been let go
@@ -54,6 +56,7 @@ class Window:
         newest_ns = max(map(_time, observations), default=0)
         self._batches.append(_Batch(batch_sequence, newest_ns, len(observations), size))
         self._readings.note(observations)
+        self._overlaps.note(observations)
         self._fresh += observations
         self._bytes += size
 
@@ -102,4 +105,6 @@ class Window:
             batch = self._batches.popleft()
             self.covered = batch.sequence
             self._bytes -= batch.size
+        if self._overlaps:
+            ready = list(map(self._overlaps.judge, ready))
         return self._readings.join(ready)

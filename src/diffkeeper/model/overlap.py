@@ -1,0 +1,102 @@
+"""Judge writes whose place was not told from inside the file system's lock.
+
+There, the offset of a write is what the descriptor or the file's size said when the call returned, and its order is known
+to lie in [enter, exit] only. The rule: such a write is ambiguous when the interval of another one to the same file
+overlaps its own, and the offset of either was read so, or their extents meet.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from diffkeeper.model.observation import DataWritten, Flag, Observation
+
+_IN_LOCK = int(Flag.IN_LOCK)
+_FROM_DESCRIPTOR = int(Flag.FROM_DESCRIPTOR)
+_KEPT = 20_000  # writes of one file that are remembered before those of long ago are forgotten
+_FORGOTTEN_NS = 10_000_000_000
+
+_Identity = tuple[int, int, int]
+
+
+class _Write(NamedTuple):
+    exit_ns: int
+    enter_ns: int
+    sequence: int
+    begin: int
+    end: int
+    is_from_descriptor: bool
+
+
+class Overlaps:
+    """Remember recent writes without a lock's word, in the order in which they ended."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._writes: dict[_Identity, list[_Write]] = {}
+        self._longest_ns: dict[_Identity, int] = {}
+
+    def __bool__(self) -> bool:
+        """Say whether there was any such write: where there is none, nothing needs to be judged."""
+        return bool(self._writes)
+
+    def note(self, observations: Iterable[Observation]) -> None:
+        """Look at observations as they arrive."""
+        for seen in observations:
+            if type(seen) is DataWritten and not int(seen.flags) & _IN_LOCK and seen.enter_ns:
+                self._add(seen)
+
+    def _add(self, seen: DataWritten) -> None:
+        key = seen.inode.identity
+        writes = self._writes.setdefault(key, [])
+        is_from_descriptor = bool(int(seen.flags) & _FROM_DESCRIPTOR)
+        write = _Write(
+            seen.exit_ns, seen.enter_ns, seen.sequence, seen.offset, seen.offset + seen.length, is_from_descriptor
+        )
+        # Records of one CPU are in order, those of two nearly: most go to the end.
+        writes.insert(bisect_left(writes, write) if writes and write < writes[-1] else len(writes), write)
+        self._longest_ns[key] = max(self._longest_ns.get(key, 0), seen.exit_ns - seen.enter_ns)
+        if len(writes) > _KEPT:
+            del writes[: bisect_left(writes, (seen.exit_ns - _FORGOTTEN_NS,))]
+
+    def judge(self, seen: Observation) -> Observation:
+        """Return the observation, marked AMBIGUOUS where the rule says so."""
+        if type(seen) is not DataWritten or int(seen.flags) & _IN_LOCK or not self._is_ambiguous(seen):
+            return seen
+        return DataWritten(
+            seen.sequence,
+            seen.t_ns,
+            seen.enter_ns,
+            seen.exit_ns,
+            seen.pid,
+            seen.tid,
+            seen.flags | Flag.AMBIGUOUS,
+            seen.result,
+            seen.op,
+            seen.inode,
+            seen.offset,
+            seen.length,
+            seen.payload,
+            seen.source,
+            seen.source_offset,
+        )
+
+    def _is_ambiguous(self, seen: DataWritten) -> bool:
+        key = seen.inode.identity
+        writes = self._writes.get(key)
+        if not writes or not seen.enter_ns:
+            return False
+        begin, end = seen.offset, seen.offset + seen.length
+        is_from_descriptor = bool(int(seen.flags) & _FROM_DESCRIPTOR)
+        last_ns = seen.exit_ns + self._longest_ns[key]
+        for index in range(bisect_left(writes, (seen.enter_ns,)), len(writes)):
+            other = writes[index]
+            if other.exit_ns > last_ns:
+                return False
+            if other.sequence == seen.sequence or other.enter_ns > seen.exit_ns:
+                continue
+            if is_from_descriptor or other.is_from_descriptor or (other.begin < end and begin < other.end):
+                return True
+        return False
