@@ -7,11 +7,9 @@ usage is 2, for ``record`` 125; Ctrl-C is 130; a reader of our output that has s
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 import click
@@ -56,6 +54,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that was called; a misspelt one is answered with the nearest."""
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            import difflib  # these two only where something is wrong: together 5 ms
+
             near = difflib.get_close_matches(args[0], _COMMANDS, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(_COMMANDS)}"
             context.fail(f"no command {args[0]!r}: {hint}")
@@ -122,6 +122,8 @@ def run(args: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except Exception as error:
+        import traceback
+
         traceback.print_exc()
         message = f"internal error, please report it with the lines above: {error!r}"
         return _failed(message, RECORD_FAILED if is_record else INTERNAL_ERROR)

@@ -6,12 +6,15 @@ import os
 import shlex
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from diffkeeper.errors import DiffkeeperError
 from diffkeeper.model.clock import duration, precise
 from diffkeeper.recording import Outcome
-from diffkeeper.reporters import describe, escape
-from diffkeeper.reporters.values import Line
+from diffkeeper.reporters import escape
+
+if TYPE_CHECKING:
+    from diffkeeper.reporters.values import Line
 
 _DEFAULT_STATE_DIR = "diffkeeper-trace"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -35,6 +38,7 @@ def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
 
 
 def _last_change(outcome: Outcome) -> Line | None:
+    from diffkeeper.reporters.values import Line
     from diffkeeper.trace import Trace  # its imports are for those who read a trace
 
     try:
@@ -48,6 +52,8 @@ def _last_change(outcome: Outcome) -> Line | None:
 
 
 def _described(line: Line) -> str:
+    from diffkeeper.reporters import describe
+
     event = line.event
     operation, _, what = describe.prefix(line).partition("] ")[2].partition(" ")
     process = f"  {escape.name(line.comm) or '?'}[{event.pid}]" if event.pid else ""
