@@ -22,7 +22,7 @@ from diffkeeper.launch import environment_at_start
 from diffkeeper.recording import BASELINES, Outcome
 from diffkeeper.sudo import become, find_invoker
 
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?(?:(\d+)ms)?", re.ASCII)
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(?:s|\Z))?(?:(\d+)ms)?", re.ASCII)
 _OWN_CODES = (CommandNotFoundError, CommandNotExecutableError)
 
 
