@@ -13,14 +13,18 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import field, replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Protocol
 
 from diffkeeper.baseline_content import ChunkSink, Content, EncodeChunk, read_content
 from diffkeeper.baseline_format import KIND_ENTRIES, BaselineEntry, ContentState, encode_entry
 from diffkeeper.baseline_index import Directory, Found, Unread, Walk, WalkReport, inode_of
+from diffkeeper.model.values import dataclass
 from diffkeeper.rules import Rules
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _BATCH_BYTES = 1 << 20
 _MOST_WORKERS = 4
@@ -182,15 +186,25 @@ class _Readers:
         self._waiting: deque[tuple[_Group, Future[list[Content]]]] = deque()
 
     def read(self, directories: Iterator[Directory]) -> None:
-        """Read everything."""
+        """Read everything; a tree of one group is not worth the start of a thread."""
+        groups = (group for directory in directories for group in _groups(directory))
+        first = list(islice(groups, 2))
+        if len(first) == 2:
+            self._read_in_threads(chain(first, groups))
+        else:
+            for group in first:
+                self._write(group, self._read_group(group))
+
+    def _read_in_threads(self, groups: Iterable[_Group]) -> None:
+        from concurrent.futures import ThreadPoolExecutor  # 5 ms, with all that it imports
+
         workers = min(_MOST_WORKERS, os.cpu_count() or 1)
         with ThreadPoolExecutor(workers, "baseline") as pool:
             try:
-                for directory in directories:
-                    for group in _groups(directory):
-                        self._waiting.append((group, pool.submit(self._read_group, group)))
-                        if len(self._waiting) > _WAITING_GROUPS:
-                            self._finish_one()
+                for group in groups:
+                    self._waiting.append((group, pool.submit(self._read_group, group)))
+                    if len(self._waiting) > _WAITING_GROUPS:
+                        self._finish_one()
                 while self._waiting:
                     self._finish_one()
             except BaseException:
@@ -216,7 +230,10 @@ class _Readers:
     def _finish_one(self) -> None:
         """Wait for the oldest group and write its entries."""
         group, future = self._waiting.popleft()
-        self._scribe.write_all(group.entries, future.result())
+        self._write(group, future.result())
+
+    def _write(self, group: _Group, contents: Sequence[Content]) -> None:
+        self._scribe.write_all(group.entries, contents)
         if group.is_last:
             group.directory.close()
 

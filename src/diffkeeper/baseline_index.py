@@ -13,12 +13,13 @@ import re
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from diffkeeper import native
 from diffkeeper.baseline_format import NO_PARENT
 from diffkeeper.errors import RecordError
 from diffkeeper.model.observation import Inode
+from diffkeeper.model.values import dataclass
 from diffkeeper.rules import Rules
 
 GENERATION_UNKNOWN = -1

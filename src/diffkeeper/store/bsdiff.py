@@ -12,7 +12,6 @@ A trace may come from a stranger, so bsdiff4's own `patch` is never given one: w
 from __future__ import annotations
 
 import struct
-import subprocess
 import sys
 
 from diffkeeper.errors import DamagedTraceError
@@ -34,6 +33,8 @@ def make_patch(base: bytes, raw: bytes, seconds: float) -> bytes | None:
 
     Another process looks for it: on hostile bytes bsdiff takes minutes for a MiB, and C code cannot be interrupted.
     """
+    import subprocess  # only where there is an executable to store
+
     question = _LENGTHS.pack(len(base), len(raw)) + base + raw
     command = [sys.executable, "-I", "-c", _WORKER, *sys.path]
     try:
