@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffkeeper.model.event import Kind, Mark
+from diffkeeper.model.event import Kind, Mark, Meta
 from diffkeeper.model.exclusion import Exclusion, WholeTree, shown_part
 from diffkeeper.model.resolve import Resolver
 from diffkeeper.rules import Rules
-from property.test_replay import QUICK, Script, folders, forget_times_and_modes, operations
-from witness import START_NS, State, Witness, state_of_folder, state_of_tree
+from property.test_replay import QUICK, Script, anything, folders, forget_times_and_modes, operations, readings
+from witness import START_NS, Blobs, State, Witness, state_of_folder, state_of_tree
 
 pytest.importorskip("pathspec")
 
@@ -97,3 +97,27 @@ def test_the_shown_tree_is_the_folder_without_what_is_excluded(script: list[Any]
 @given(scripts, RULES)
 def test_it_is_where_names_are_known_by_their_strings(script: list[Any], patterns: list[str]) -> None:
     play(script, patterns, untouched=True)
+
+
+@QUICK
+@given(st.lists(st.tuples(anything, readings, st.booleans()), max_size=25), RULES)
+def test_no_sequence_of_observations_stops_the_filter(sequence: list[Any], patterns: list[str]) -> None:
+    rules, whole, blobs = Rules.from_patterns(patterns), WholeTree(), Blobs()
+    whole.add_root(b"r", (1, 1, 0), Meta(0o040755, 0, 0, 0))
+    exclusion = Exclusion(whole, shown_part(whole, rules.is_excluded), rules.is_excluded, blobs)
+    resolver = Resolver(whole, 10, exclusion.sink, {b"r": b"/r"})
+    again = None
+    for observation, late, is_exact in sequence:
+        if observation.t_ns >= 10 and again is None:
+            again = exclusion.shown.copy()
+        if again is None or observation.t_ns >= 10:
+            resolver.feed(observation, late, is_exact)
+    resolver.finish()
+    events = exclusion.take()
+    assert [event.number for event in events] == list(range(1, len(events) + 1))
+    for event in events:
+        assert again is not None
+        again.apply(event)
+    if again is not None:
+        assert state_of_tree(again, blobs) == state_of_tree(exclusion.shown, blobs)
+    assert all(not rules.is_excluded(path, node.is_directory) for path, node in exclusion.shown.walk() if path)

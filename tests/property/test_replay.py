@@ -7,7 +7,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_type_hints
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -246,10 +246,8 @@ def _values(kind: type) -> st.SearchStrategy[Any]:
         "mode": st.sampled_from([0, 1, 3, 8, 0x10, 0x20, 0x40, 0xFFFF]),
         "data": st.binary(max_size=9),
     }
-    return st.builds(
-        kind,
-        **{name: fields[name] for name in kind.__annotations__ | seen.Observation.__annotations__ if name in fields},
-    )
+    hints = get_type_hints(kind)
+    return st.builds(kind, **{name: fields.get(name, st.from_type(hint)) for name, hint in hints.items()})
 
 
 KINDS = [one for one in vars(seen).values() if isinstance(one, type) and issubclass(one, seen.Observation)]
