@@ -26,6 +26,7 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -560,8 +561,8 @@ static void find_page_cache(struct capture *capture)
 }
 
 /*
- * Map the counters of the loaded programs. (bpf_map__initial_value is only what they began with: libbpf maps the live ones
- * for skeletons alone.)
+ * Map the counters of the loaded programs. (bpf_map__initial_value is only what they began with: libbpf maps the live
+ * ones for skeletons alone.)
  */
 static int map_counters(struct capture *capture)
 {
@@ -750,10 +751,50 @@ static void note_failure(
 	end_late(capture, late, -error);
 }
 
-static void read_back(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode,
+static void note_xattr(
+	struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd, const char *name)
+{
+	size_t name_len = strlen(name), padded = (name_len + 7) & ~7ul;
+	ssize_t length = fgetxattr(fd, name, NULL, 0), got;
+	struct dk_attr *record;
+
+	if (length < 0)
+		return;
+	record = segments_reserve(&capture->segments, sizeof(*record) + padded + length + 8);
+	if (!record)
+		return;
+	memset(record, 0, sizeof(*record) + padded + length + 8);
+	got = fgetxattr(fd, name, (char *)(record + 1) + padded, length);
+	record->header = *cause;
+	record->header.type = DK_ATTR;
+	record->header.op = DK_OP_SETXATTR;
+	record->header.flags = cause->flags & DK_F_OUTSIDER;
+	record->header.result = 0;
+	record->header.sequence = __atomic_add_fetch(&capture->counters->sequence, 1, __ATOMIC_RELAXED);
+	record->header.t_ns = record->header.enter_ns = record->header.exit_ns = now_ns();
+	record->inode = *inode;
+	memcpy(record + 1, name, name_len);
+	record->name_len = name_len;
+	record->value_len = got > 0 ? got : 0;
+	record->value_full = length;
+	record->header.size = sizeof(*record) + padded + ((record->value_len + 7) & ~7u);
+	segments_commit(&capture->segments, record->header.size);
+}
+
+/* Extended attributes of what came in: the tree has gained them by the call that brought it. */
+static void read_xattrs(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd)
+{
+	static char names[1 << 16]; /* XATTR_LIST_MAX */
+	ssize_t length = flistxattr(fd, names, sizeof(names));
+
+	for (ssize_t at = 0; at < length; at += strlen(names + at) + 1)
+		note_xattr(capture, cause, inode, fd, names + at);
+}
+
+/* Read through a descriptor, which is closed; fd < 0: the inode could not be opened. */
+static void read_open_file(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd,
 	uint64_t offset, uint64_t length)
 {
-	int fd = open_inode(capture, inode, O_RDONLY | O_NOATIME | O_NONBLOCK);
 	struct stat status;
 
 	if (fd < 0)
@@ -813,6 +854,7 @@ static int read_entry(struct capture *capture, const struct dk_header *cause, co
 		note_failure(capture, cause, inode, errno);
 		return -1;
 	}
+	read_xattrs(capture, cause, inode, fd);
 	if (status.st_size)
 		read_extent(capture, cause, inode, fd, 0, status.st_size);
 	close(fd);
@@ -831,6 +873,7 @@ static void read_subtree(
 		close(fd);
 		return note_failure(capture, cause, directory, errno);
 	}
+	read_xattrs(capture, cause, directory, fd);
 	while ((entry = readdir(stream))) {
 		struct dk_inode inode;
 		int below;
@@ -862,6 +905,39 @@ static bool has_name(int fd, const char *path, size_t path_len)
 	       !memcmp(where + length - (path_len - start), path + start, path_len - start);
 }
 
+static void read_back(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode,
+	uint64_t offset, uint64_t length)
+{
+	int fd = open_inode(capture, inode, O_RDONLY | O_NOATIME | O_NONBLOCK);
+
+	read_open_file(capture, cause, inode, fd, offset, length);
+}
+
+/*
+ * Open what came in: by handle, or, where the file system has none that can be made (tmpfs knows only those it gave
+ * out), by the path that its task used. A path may lead elsewhere by now: only the very inode that was touched will do.
+ */
+static int open_import(struct capture *capture, const struct dk_name *record, const char *path2,
+	const struct dk_inode *inode, int flags)
+{
+	int fd = open_inode(capture, inode, flags);
+	char path[64 + DK_PATH_MAX];
+	struct stat status;
+
+	if (fd >= 0)
+		return fd;
+	snprintf(path, sizeof(path), "/proc/%u/%s/%.*s", record->header.pid,
+		record->path2_len && *path2 == '/' ? "root" : "cwd", (int)record->path2_len, path2);
+	fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	if (!fstat(fd, &status) && status.st_ino == inode->ino && kernel_device(status.st_dev) == inode->dev)
+		return fd;
+	close(fd);
+	errno = ESTALE;
+	return -1;
+}
+
 /* Something came in by rename or link: its bytes, or all that is below it. */
 static void read_import(struct capture *capture, const struct dk_name *record)
 {
@@ -872,11 +948,15 @@ static void read_import(struct capture *capture, const struct dk_name *record)
 	for (int i = 0; i < record->touched; i++) {
 		int fd;
 
-		if (S_ISREG(touched[i].mode) && touched[i].nlink && touched[i].size)
-			read_back(capture, &record->header, &touched[i], 0, touched[i].size);
+		if (S_ISREG(touched[i].mode) && touched[i].nlink) {
+			fd = open_import(capture, record, path2, &touched[i], O_RDONLY | O_NOATIME | O_NONBLOCK);
+			if (fd >= 0)
+				read_xattrs(capture, &record->header, &touched[i], fd);
+			read_open_file(capture, &record->header, &touched[i], fd, 0, touched[i].size);
+		}
 		if (!S_ISDIR(touched[i].mode))
 			continue;
-		fd = open_inode(capture, &touched[i], O_RDONLY | O_DIRECTORY);
+		fd = open_import(capture, record, path2, &touched[i], O_RDONLY | O_DIRECTORY);
 		if (fd >= 0 && has_name(fd, path2, record->path2_len))
 			read_subtree(capture, &record->header, &touched[i], fd);
 		else if (fd >= 0)
