@@ -1,6 +1,6 @@
 # Every target makes .venv ready first; the stamp keeps second runs fast.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format
+.PHONY: help setup demo test soak lint format
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -8,6 +8,7 @@ READY := .venv/ready
 help:
 	@echo "make demo    record a flaky test, read its timeline, restore two moments (needs root or sudo)"
 	@echo "make test    run every test that can run here"
+	@echo "make soak    every workload of the oracle, at 20 random instants each, on disk and in memory; an hour (needs root)"
 	@echo "make lint    ruff, mypy, import-linter, clang-format"
 	@echo "make format  rewrite the sources as make lint wants them"
 	@echo "make setup   only make .venv ready"
@@ -25,6 +26,11 @@ demo: $(READY)
 
 test: $(READY)-for-tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# SOAK_ARGS: see PYTHONPATH=tests .venv/bin/python -m oracle --help
+soak: $(READY)
+	@PYTHONPATH=tests $(BIN)/python -m oracle --instants 20 $(SOAK_ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m oracle --instants 20 --quick --dir /dev/shm $(SOAK_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
