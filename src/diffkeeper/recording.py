@@ -40,13 +40,15 @@ def record(
     engine: str | Engine = "ebpf",
     environment: Mapping[bytes, bytes] | None = None,
     forward_signals: bool = False,
+    verify: bool = True,
     announce: Announce = lambda line: None,
     baseline_progress: BaselineProgress = lambda entries, content_bytes: None,
     baseline_done: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run ``argv`` and record what it and every other process change below the watched directories.
 
-    ``timeout`` is in seconds. ``environment`` replaces this process's own. With ``forward_signals`` (main thread only)
+    ``timeout`` is in seconds. With ``verify`` the last state is held against the files when the command has ended, and
+    what differs is read back. ``environment`` replaces this process's own. With ``forward_signals`` (main thread only)
     signals sent to this process go to the command while it runs, as a launcher's should; without it Ctrl-C raises
     KeyboardInterrupt after the command has ended and the trace is sealed. Raises RecordError (bad arguments, no engine,
     unusable directory), CommandNotFoundError or CommandNotExecutableError; then nothing was touched.
@@ -66,7 +68,16 @@ def record(
         patterns = _patterns(roots, exclude)
         check_command(command[0], variables)
         settings = Settings(
-            command, variables, baseline, patterns, timeout, forward_signals, announce, baseline_progress, baseline_done
+            command,
+            variables,
+            baseline,
+            patterns,
+            timeout,
+            forward_signals,
+            announce,
+            baseline_progress,
+            baseline_done,
+            verify,
         )
         stack.callback(chosen.close)
         outcome = Session(settings, chosen, roots, directory).run()

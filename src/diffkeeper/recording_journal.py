@@ -17,6 +17,8 @@ from diffkeeper.engines.protocol import Engine, Progress
 from diffkeeper.errors import TraceError
 from diffkeeper.store.format import SESSION_NAME, STORE_NAME, SessionFacts
 from diffkeeper.store.journal import SegmentPool, remove_journal
+from diffkeeper.verification.noting import note
+from diffkeeper.verification.result import Verification
 
 if TYPE_CHECKING:
     from diffkeeper.processing.background import Background
@@ -120,15 +122,23 @@ class RingJournal:
         """Say whether all that was written is still there."""
         return self._pool.is_whole and (self._trace_dir / SESSION_NAME).exists()
 
-    def process(self, facts: SessionFacts) -> list[str]:
-        """Process what the journal holds into the store, add what was counted to the facts, return what it lacks."""
+    def process(self, facts: SessionFacts, *, verifies: bool) -> list[str]:
+        """Process what the journal holds into the store, add what was counted to the facts, return what it lacks.
+
+        With ``verifies`` the last state is then held against the live files.
+        """
         if self._worker is not None:
-            facts.counters.update(self._worker.finish())
+            facts.counters.update(self._worker.finish(verifies=verifies))
+            if verifies:
+                worker = self._worker
+                note(facts, lambda: Verification.from_json(worker.verification()))
             return _lacks(self._worker)
         from diffkeeper.processing.processor import Processor  # RocksDB, which nothing needs before
 
         with Processor(self._trace_dir, self._trace_dir / STORE_NAME, self._store) as processor:
             facts.counters.update(processor.finish().summary())
+            if verifies:
+                note(facts, lambda: _verification(processor, self._trace_dir))
             return _lacks(processor)
 
     def remove(self) -> None:
@@ -144,6 +154,12 @@ class RingJournal:
     def _note_given(self, segments: list[tuple[int, int]]) -> None:
         self._given += [number for number, _ in segments]
         self._free += len(segments)
+
+
+def _verification(processor: Processor, trace_dir: Path) -> Verification:
+    from diffkeeper.verification.run import verify  # after the command
+
+    return verify(processor, trace_dir)
 
 
 def _lacks(processed: Processor | Background) -> list[str]:

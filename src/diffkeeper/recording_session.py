@@ -16,6 +16,7 @@ from pathlib import Path
 
 from diffkeeper.engines.protocol import Engine, EngineRequest
 from diffkeeper.errors import DiffkeeperError, StateDirectoryError
+from diffkeeper.file_time import next_file_time_ns
 from diffkeeper.forwarding import Forwarder
 from diffkeeper.launch import HeldCommand, hold_command, ignored_signals
 from diffkeeper.model.values import dataclass
@@ -23,6 +24,8 @@ from diffkeeper.recording_journal import RingJournal
 from diffkeeper.state_directory import StateDirectory
 from diffkeeper.store.format import SESSION_NAME, RootFacts, SessionFacts, TraceLock, dump_session, write_session
 from diffkeeper.supervise import Ending, Supervision
+from diffkeeper.verification.noting import differing
+from diffkeeper.verification.result import NOT_YET, OFF
 from diffkeeper.watch_roots import WatchRoot
 
 EXIT_TIMED_OUT = 124
@@ -45,6 +48,7 @@ class Settings:
     announce: Announce
     baseline_progress: BaselineProgress
     baseline_done: Callable[[], None]
+    verify: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Session:
         self._roots = roots
         self._directory = directory
         self._failures: list[str] = []
+        self._verifies = False
         self._facts = _first_facts(settings, engine.name, roots)
 
     def run(self) -> Outcome:
@@ -137,6 +142,7 @@ class Session:
         self._journal.open_store()
         engine_facts = self._engine.wait_until_started()
         self._facts.engine_facts = {**engine_facts.details, "exceptions": list(engine_facts.exceptions)}
+        self._verifies = self._settings.verify and engine_facts.is_live
         self._settings.announce(_first_line(self._facts, path))
         take(path, self._facts, self._roots, self._settings.baseline_progress)
         self._settings.baseline_done()
@@ -175,6 +181,9 @@ class Session:
             self._journal.tick()
 
     def _stop_engine(self) -> None:
+        self._facts.verification = NOT_YET if self._verifies else OFF
+        if self._verifies:
+            self._facts.stopped_realtime_ns = next_file_time_ns()
         with self._noting_failures("the last changes may be missing"):
             self._note_losses(self._journal.stop())
         self._engine.release()
@@ -214,9 +223,10 @@ class Session:
         if not self._directory.path.is_dir():
             return
         try:
-            lacking = self._journal.process(self._facts)
+            lacking = self._journal.process(self._facts, verifies=self._verifies)
             self._facts.processed = True
             self._failures += [] if self._failures else lacking
+            self._failures += differing(self._facts)
         except KeyboardInterrupt:
             self._settings.announce("processing was interrupted; the first reader of the trace does it")
         except Exception as error:  # whatever it is, the journal is whole and the command's exit code is due

@@ -16,12 +16,13 @@ from types import FrameType
 
 from diffkeeper.errors import DiffkeeperError
 from diffkeeper.processing.processor import Processor
+from diffkeeper.verification.run import verify
 
 _LOOK_SECONDS = 0.5
 
 
 def main(arguments: list[str]) -> int:
-    """Serve lines from standard input until ``finish`` or its end; return the exit status."""
+    """Serve lines from standard input until ``finish``, ``verify`` or its end; return the exit status."""
     (trace_dir,) = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command; the recorder ends the worker
     _end_with(os.getppid())
@@ -38,11 +39,13 @@ def main(arguments: list[str]) -> int:
 def _serve(trace_dir: Path) -> int:
     with Processor.of_trace(trace_dir) as processor:
         for word in _words():
-            if word == b"finish":
+            if word != b"advance":
                 _stop_yielding()
                 done: dict[str, object] = {"counted": processor.finish().summary()}
                 done |= {"damage": processor.damage, "has_end": processor.has_end}
                 _say("done " + json.dumps(done))
+                if word == b"verify":
+                    _say("verified " + json.dumps(verify(processor, trace_dir).to_json()))
                 return 0
             processor.advance()
             recyclable = processor.recyclable()
@@ -52,12 +55,12 @@ def _serve(trace_dir: Path) -> int:
 
 
 def _words() -> Iterator[bytes]:
-    """Yield one ``advance`` for however many have piled up, and ``finish``; end with the input."""
+    """Yield one ``advance`` for however many have piled up, ``finish`` or ``verify``; end with the input."""
     unread = b""
     while data := os.read(0, 65_536):
         *lines, unread = (unread + data).split(b"\n")
         if lines:
-            yield b"finish" if b"finish" in lines else b"advance"
+            yield next((line for line in lines if line != b"advance"), b"advance")
 
 
 def _end_with(recorder: int) -> None:

@@ -52,7 +52,7 @@ def test_one_line_before_and_a_summary_after(folder: Path) -> None:
     first, summary, *hints = result.stderr.splitlines()
     assert first == "diffkeeper: recording . with ebpf into diffkeeper-trace"
     assert "1 file by 1 process" in summary
-    assert summary.endswith(", 4 B, complete. Command exited 3.")
+    assert summary.endswith(", 4 B, complete, verified 1 file. Command exited 3.")
     assert hints[0].startswith("diffkeeper: last change before exit  00:00.")
     assert "WRITE a (4B)  sh[" in hints[0]
     assert [hint.split()[:2] for hint in hints[1:]] == [["diffkeeper", "timeline"], ["diffkeeper", "export"]]

@@ -21,6 +21,7 @@ from diffkeeper.errors import CommandNotExecutableError, CommandNotFoundError, D
 from diffkeeper.launch import environment_at_start
 from diffkeeper.recording import BASELINES, Outcome
 from diffkeeper.sudo import become, find_invoker
+from diffkeeper.verification.result import DONE
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(?:s|\Z))?(?:(\d+)ms)?", re.ASCII)
 _OWN_CODES = (CommandNotFoundError, CommandNotExecutableError)
@@ -85,6 +86,17 @@ class _Terminated(KeyboardInterrupt):
     help="End the command after DURATION: SIGTERM, 5 s later SIGKILL; exit 124.",
 )
 @click.option(
+    "--verify/--no-verify",
+    default=True,
+    show_default=True,
+    help="When the command has ended, hold the trace's last state against the files, and read back what differs.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit 125 if the command succeeded but the trace is not complete or was not verified.",
+)
+@click.option(
     "--engine", type=click.Choice(engines.names()), default="ebpf", show_default=True, help="What catches the changes."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as a JSON object, on stderr.")
@@ -97,6 +109,8 @@ def command(
     exclude: tuple[str, ...],
     force: bool,
     timeout: float | None,
+    verify: bool,
+    strict: bool,
     engine: str,
     as_json: bool,
     quiet: bool,
@@ -105,7 +119,8 @@ def command(
     """Run COMMAND and record every change below the watch roots.
 
     The command runs as it would without diffkeeper, and its exit code is returned: 128+N after signal N, 124 when the
-    timeout was hit, 125 when diffkeeper failed before the command started, 126 and 127 when it could not be started.
+    timeout was hit, 125 when diffkeeper failed before the command started (with --strict also afterwards, unless the
+    command failed itself), 126 and 127 when it could not be started.
     """
     _reserve_standard_descriptors()
     _end_by_signals_until_the_command_runs()
@@ -125,6 +140,7 @@ def command(
             engine=chosen,
             environment=environment,
             forward_signals=True,
+            verify=verify,
             announce=_say if speak else _say_nothing,
             baseline_progress=bar.show if speak and os.isatty(2) else _no_progress,
             baseline_done=bar.clear,
@@ -140,7 +156,15 @@ def command(
             _write(line)
     elif as_json:
         _write(json.dumps(_as_json(outcome)))
+    if strict and outcome.exit_code == 0:
+        return _strictly(outcome, verify)
     return outcome.exit_code
+
+
+def _strictly(outcome: Outcome, verify: bool) -> int:
+    """Return the exit code after a command that succeeded, where a trace that may be wrong is a failure."""
+    is_verified = outcome.facts.verification == DONE or not verify
+    return 0 if outcome.is_complete and outcome.facts.processed and is_verified else RecordError.exit_code
 
 
 def _reserve_standard_descriptors() -> None:
@@ -228,6 +252,8 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
         "complete": outcome.is_complete,
         "processed": facts.processed,
         "failures": list(outcome.failures),
+        "verification": facts.verification,
+        "differing": facts.differing,
         "duration_ns": (facts.end_monotonic_ns or 0) - facts.start_monotonic_ns,
         "counters": facts.counters,
     }

@@ -12,6 +12,7 @@ from diffkeeper.errors import DiffkeeperError
 from diffkeeper.model.clock import duration, precise
 from diffkeeper.recording import Outcome
 from diffkeeper.reporters import escape
+from diffkeeper.verification.result import DONE, OFF
 
 if TYPE_CHECKING:
     from diffkeeper.reporters.values import Line
@@ -24,7 +25,8 @@ def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
     """Yield the summary: what was counted, what is missing, the last change and the commands that look at it."""
     yield f"diffkeeper: {_counts(outcome)} {_ending(outcome)}"
     for failure in outcome.failures:
-        yield f"diffkeeper: not complete: {failure}"
+        yield f"diffkeeper: not complete: {escape.escaped(failure)}"
+    yield from _not_verified(outcome)
     if not outcome.trace_path.is_dir():
         return  # it was deleted: there is nothing to look at
     option = _state_option(state_dir)
@@ -35,6 +37,30 @@ def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
     yield f"  diffkeeper timeline{option} --last 20"
     if last is not None:
         yield f"  diffkeeper export{option} --time=@{last.event.number}^ --out=debug_fs"
+
+
+def _not_verified(outcome: Outcome) -> Iterator[str]:
+    """Yield what the verification could not tell, or why there was none."""
+    facts = outcome.facts
+    counters = facts.counters
+    if facts.verification not in (DONE, OFF):
+        yield f"diffkeeper: not verified: {escape.escaped(facts.verification)}"
+    if counters.get("changed_since"):
+        yield f"diffkeeper: not verified: {_entries(counters['changed_since'])} changed after the command had ended"
+    if counters.get("not_verified"):
+        yield f"diffkeeper: not verified: {_entries(counters['not_verified'])} of which not all can be read"
+
+
+def _entries(number: int) -> str:
+    return _count(number, "entry", "entries")
+
+
+def _verified(outcome: Outcome) -> str:
+    """Return what to say of a verification that found nothing amiss."""
+    facts = outcome.facts
+    if facts.verification != DONE or facts.counters.get("differ"):
+        return ""
+    return f", verified {_count(facts.counters.get('verified_files', 0), 'file', 'files')}"
 
 
 def _last_change(outcome: Outcome) -> Line | None:
@@ -76,7 +102,8 @@ def _counts(outcome: Outcome) -> str:
     changes = _count(counters.get("changes", 0), "change", "changes")
     files = _count(counters.get("files", 0), "file", "files")
     processes = _count(counters.get("processes", 0), "process", "processes")
-    return f"{changes} to {files} by {processes} in {taken}, {size(counters.get('bytes', 0))}, {completeness}."
+    written = size(counters.get("bytes", 0))
+    return f"{changes} to {files} by {processes} in {taken}, {written}, {completeness}{_verified(outcome)}."
 
 
 def _ending(outcome: Outcome) -> str:

@@ -109,3 +109,5 @@ class TraceInfo:
     defects: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
     engine_exceptions: tuple[str, ...] = field(default=())
+    verification: str = ""  # done, off, interrupted, failed: …, not yet; empty: recorded before there was one
+    differing: tuple[str, ...] = ()  # the first paths that were not as replay said, and were read back

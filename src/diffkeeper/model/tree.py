@@ -9,22 +9,30 @@ import stat
 from collections.abc import Callable, Iterable
 
 from diffkeeper.model import attributes
-from diffkeeper.model.event import Event, Kind, Mark, Meta
+from diffkeeper.model.event import (
+    RESYNC_CONTENT,
+    RESYNC_NO_XATTR,
+    RESYNC_REMOVED,
+    RESYNC_XATTR,
+    Event,
+    Kind,
+    Mark,
+    Meta,
+)
 from diffkeeper.model.extents import ExtentMap
 from diffkeeper.model.namespace import Namespace
 from diffkeeper.model.node import NO_IDENTITY, Identity, Node
 
-__all__ = ["Identity", "Node", "Tree"]
+__all__ = ["RESYNC_REMOVED", "Identity", "Node", "Tree"]
 
 KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE = 1, 2, 8, 0x10, 0x20  # FALLOC_FL_*
-RESYNC_REMOVED = 1  # Event.detail of a RESYNC that found a name gone
 
 _REASONS = {
     Mark.AMBIGUOUS: "which file or offset a write went to was not certain",
     Mark.INEXACT: "read later than it was written",
     Mark.LATE: "events came out of order",
 }
-_DOUBTS = Mark.AMBIGUOUS | Mark.INEXACT | Mark.LATE
+_DOUBTS = int(Mark.AMBIGUOUS | Mark.INEXACT | Mark.LATE)
 _DEFAULT_MODES = {
     Kind.MKDIR: stat.S_IFDIR | 0o755,
     Kind.SYMLINK: stat.S_IFLNK | 0o777,
@@ -178,13 +186,29 @@ class Tree(Namespace):
     def _resync(self, event: Event) -> None:
         if event.detail == RESYNC_REMOVED:
             self._remove(event)
-            return
+        elif event.detail in (RESYNC_XATTR, RESYNC_NO_XATTR):
+            self._resync_xattr(event)
+        else:
+            self._make(event)
+            self._resync_content(event)
+
+    def _resync_xattr(self, event: Event) -> None:
         node = self.nodes.get(event.node)
-        if node is not None and node.content is not None and event.length:
-            node.content.truncate(0)
-            node.content.truncate(event.size)
-            node.inexact = ""
-        self._make(event)
+        if node is not None:
+            node.xattrs.pop(event.text, None)
+            if event.detail == RESYNC_XATTR:
+                node.xattrs[event.text] = event.value
+
+    def _resync_content(self, event: Event) -> None:
+        """Replace all bytes of a file; what no data covers is a hole."""
+        node = self.nodes.get(event.node)
+        if node is None or node.content is None or event.detail != RESYNC_CONTENT:
+            return
+        node.content, node.inexact = ExtentMap(), ""
+        for data in event.data:
+            node.content.write(data.offset, data.length, data.blob, data.start)
+        node.content.truncate(event.size)
+        _doubt(node, event.marks)
 
     def _place(self, node: Node, parent: int, name: bytes) -> None:
         directory = self.nodes.get(parent)
@@ -244,7 +268,7 @@ def _relinked(node: Node, links: int) -> Meta:
 
 
 def _doubt(node: Node, marks: Mark) -> None:
-    if marks & _DOUBTS:
+    if int(marks) & _DOUBTS:
         reasons = [reason for mark, reason in _REASONS.items() if marks & mark and reason not in node.inexact]
         node.inexact = "; ".join(filter(None, [node.inexact, *reasons]))
 

@@ -1,8 +1,9 @@
 """The recorder's side of the worker: start it, nudge it, hear which segments may be used again.
 
 The protocol, in lines of text. To the worker: ``advance`` (the journal has grown), ``finish`` (the journal has
-ended). From the worker: ``recyclable N N …`` (segments of the ring's stream whose every observation is safe in the
-store), ``done JSON`` (what was counted, and what the journal lacks) and ``failed MESSAGE``. The end of its input
+ended), ``verify`` (it has ended, and once it is processed the last state is to be held against the live files). From
+the worker: ``recyclable N N …`` (segments of the ring's stream whose every observation is safe in the store), ``done
+JSON`` (what was counted, and what the journal lacks), ``verified JSON`` and ``failed MESSAGE``. The end of its input
 without ``finish`` ends the worker; what it has committed stays, and the next one goes on from there.
 """
 
@@ -14,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 from diffkeeper.errors import DiffkeeperError
 
@@ -63,23 +64,42 @@ class Background:
         self._send(b"advance\n")
         return self._recyclable(self._lines(self._stdout.read(65_536) or b""))
 
-    def finish(self) -> dict[str, int]:
+    def finish(self, *, verifies: bool = False) -> dict[str, int]:
         """Tell that the journal has ended, wait until the store is whole, and return what was counted.
 
-        Raises DiffkeeperError if the store cannot be made whole.
+        With ``verifies`` the worker goes on to verify: ``verification`` must be called. Raises DiffkeeperError if the
+        store cannot be made whole.
         """
         os.set_blocking(self._stdin.fileno(), True)
         os.set_blocking(self._stdout.fileno(), True)
-        self._send(b"finish\n")
-        lines = self._lines(b"".join(iter(lambda: self._stdout.read(65_536), b"")) + b"\n")
-        self._recyclable(lines)
-        done = next((line for line in lines if line.startswith(b"done ")), None)
-        if self._process.wait() != 0 or done is None:
+        self._send(b"verify\n" if verifies else b"finish\n")
+        document = self._answer(b"done ")
+        if document is None or (not verifies and self._process.wait() != 0):
             raise DiffkeeperError("the worker ended before the trace was processed; reading the trace will process it")
-        document = json.loads(done.partition(b" ")[2])
         self.damage, self.has_end = document["damage"], document["has_end"]
         counted: dict[str, int] = document["counted"]
         return counted
+
+    def verification(self) -> dict[str, Any]:
+        """Wait for what the worker found, and for its end. Raises DiffkeeperError if it failed."""
+        document = self._answer(b"verified ")
+        if document is None or self._process.wait() != 0:
+            raise DiffkeeperError("the worker ended before the recording was verified")
+        return document
+
+    def _answer(self, word: bytes) -> dict[str, Any] | None:
+        """Wait for the line that begins with a word; None if the worker ended without it."""
+        while True:
+            data = self._stdout.read(65_536)
+            lines = self._lines(data or b"\n")
+            self._recyclable(lines)
+            for number, line in enumerate(lines):
+                if line.startswith(word):
+                    self._unread = b"".join(rest + b"\n" for rest in lines[number + 1 :]) + self._unread
+                    document: dict[str, Any] = json.loads(line.removeprefix(word))
+                    return document
+            if not data:
+                return None
 
     def close(self) -> None:
         """End the worker if it still runs; what it has flushed stays."""

@@ -13,6 +13,7 @@ from diffkeeper.model.values import dataclass
 
 CHANGE_KINDS = FILE_KINDS - {Kind.CLOSE, Kind.GAP, Kind.RESYNC}
 _WRITING = (Kind.WRITE, Kind.COPY)
+_CHANGING_BYTES = frozenset({Kind.WRITE, Kind.COPY, Kind.TRUNCATE, Kind.FALLOCATE, Kind.IMPORT})
 _MARK_NAMES = {
     Mark.OUTSIDER: "outsiders",
     Mark.AMBIGUOUS: "ambiguous",
@@ -34,6 +35,7 @@ class Totals:
     marks: Counter[int] = field(default_factory=Counter)
     bytes_written: int = 0
     nodes: set[int] = field(default_factory=set)
+    written: set[int] = field(default_factory=set)  # nodes whose bytes changed
     processes: set[int] = field(default_factory=set)
     exits: dict[int, int] = field(default_factory=dict)  # pid to the number of its last EXIT
     counters: dict[str, int] = field(default_factory=dict)  # the resolver's own
@@ -47,8 +49,10 @@ class Totals:
             if kind in CHANGE_KINDS:
                 self.nodes.add(event.node)
                 self.processes.add(event.process)
-                if kind in _WRITING:
-                    self.bytes_written += event.length
+                if kind in _CHANGING_BYTES:
+                    self.written.add(event.node)
+                    if kind in _WRITING:
+                        self.bytes_written += event.length
             elif kind == Kind.EXIT:
                 self.exits[event.pid] = event.number
 
@@ -85,6 +89,7 @@ class Totals:
             "marks": dict(self.marks),
             "bytes": self.bytes_written,
             "nodes": sorted(self.nodes),
+            "written": sorted(self.written),
             "processes": sorted(self.processes),
             "exits": self.exits,
             "counters": self.counters,
@@ -98,6 +103,7 @@ class Totals:
             Counter(_numbers(document["marks"])),
             int(document["bytes"]),
             set(document["nodes"]),
+            set(document.get("written", ())),
             set(document["processes"]),
             _numbers(document["exits"]),
             {str(name): int(count) for name, count in document["counters"].items()},

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from diffkeeper.model.clock import bracketed, rfc3339
-from diffkeeper.model.event import Event, Kind, Mark
+from diffkeeper.model.event import RESYNC_NO_XATTR, RESYNC_REMOVED, RESYNC_XATTR, Event, Kind, Mark
 from diffkeeper.reporters import escape
 from diffkeeper.reporters.values import Line, signal_name
 
@@ -153,6 +153,15 @@ def _lost(line: Line) -> str:
     return f"{line.event.detail} lost ({channel})" if channel else f"{line.event.detail} lost"
 
 
+def _resynced(line: Line) -> str:
+    event = line.event
+    if event.detail == RESYNC_REMOVED:
+        return f"{_path(line)} (gone)"
+    if event.detail in (RESYNC_XATTR, RESYNC_NO_XATTR):
+        return f"{_path(line)} ({escape.name(event.text)})"
+    return _with_size(line)
+
+
 _DETAILS: dict[Kind, Callable[[Line], str]] = {
     Kind.CREATE: _with_size,
     Kind.WRITE: _with_length,
@@ -178,7 +187,7 @@ _DETAILS: dict[Kind, Callable[[Line], str]] = {
     Kind.EXIT: _exited,
     Kind.IMPORT: _with_size,
     Kind.GAP: _lost,
-    Kind.RESYNC: _with_size,
+    Kind.RESYNC: _resynced,
     Kind.EXCHANGE: _exchanged,
     Kind.EXPORT: _left,
 }

@@ -40,8 +40,20 @@ def _facts(info: TraceInfo) -> Iterator[tuple[str, str]]:
     yield "operations", ", ".join(f"{count:,} {kind}" for kind, count in info.kinds.items()) or "none"
     yield "written", size(info.bytes_written)
     yield "on disk", f"journal {size(info.journal_bytes)}, store {size(info.store_bytes)}"
+    yield from _verification(info)
     yield "counted", ", ".join(f"{name} {count:,}" for name, count in info.counters.items() if count) or "nothing"
     yield "recorded by", f"diffkeeper {info.version}"
+
+
+def _verification(info: TraceInfo) -> Iterator[tuple[str, str]]:
+    counters = info.counters
+    if info.verification == "done":
+        files, entries = counters.get("verified_files", 0), counters.get("verified_entries", 0)
+        yield "verified", f"{files:,} files byte for byte, {entries:,} other entries by their metadata"
+    elif info.verification:
+        yield "verified", f"no ({info.verification})"
+    if info.differing:
+        yield "differed", ", ".join(info.differing)
 
 
 def _end(info: TraceInfo) -> str:

@@ -97,6 +97,9 @@ class SessionFacts:
     counters: dict[str, int] = field(default_factory=dict)
     complete: bool | None = None
     processed: bool = False
+    stopped_realtime_ns: int = 0
+    verification: str = ""
+    differing: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
 

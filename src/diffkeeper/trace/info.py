@@ -60,6 +60,8 @@ def info_of(trace: Path, state: str, facts: SessionFacts, progress: Progress, da
         defects=defects,
         damage=tuple(damage),
         engine_exceptions=tuple(map(str, facts.engine_facts.get("exceptions", ()))),
+        verification=facts.verification,
+        differing=tuple(facts.differing),
     )
 
 

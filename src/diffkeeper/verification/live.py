@@ -1,0 +1,126 @@
+"""The live tree below a watch root: directories, metadata, extended attributes; no symlink is followed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from types import TracebackType
+
+from diffkeeper.baseline_index import _mount_points_below, _open_below, s_dev
+from diffkeeper.rules import Rules
+from diffkeeper.store.format import RootFacts
+
+_NO_XATTRS = frozenset({errno.ENOTSUP, errno.ENODATA})
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class RootGoneError(OSError):
+    """Report that a watch root is not where it was."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """Hold an open directory, its own status just after it was listed, and the status of its entries."""
+
+    fd: int
+    status: os.stat_result
+    entries: dict[bytes, os.stat_result]
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.fd)
+
+
+class LiveRoot:
+    """Look at what is below a watch root, without what the recording leaves out; a context manager."""
+
+    def __init__(self, root: RootFacts, label: bytes, rules: Rules, left_out: frozenset[tuple[int, int]]) -> None:
+        """Open the root; raise RootGoneError if another directory, or none, is there now.
+
+        ``left_out`` are (s_dev, inode) that are never looked at; ``label`` is what paths begin with.
+        """
+        self._path = os.fsencode(root.path)
+        self._prefix = label + b"/" if label else b""
+        self._rules = rules
+        self._left_out = left_out
+        self._mount_points = _mount_points_below(self._path)
+        try:
+            self.fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise RootGoneError(error.errno, f"{root.path} cannot be read") from error
+        self.status = os.fstat(self.fd)
+        if root.ino and (s_dev(self.status.st_dev), self.status.st_ino) != (root.dev, root.ino):
+            os.close(self.fd)
+            raise RootGoneError(errno.ENOENT, f"{root.path} is another directory by now")
+
+    def __enter__(self) -> LiveRoot:
+        """Return self."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the root."""
+        os.close(self.fd)
+
+    def list(self, below: bytes, expected: os.stat_result) -> Listing:
+        """Open the directory at a path below the root and look at its entries; raises OSError.
+
+        ``expected`` is what its status was: another directory there is an error.
+        """
+        fd = _open_below(self.fd, below, expected)
+        try:
+            entries = self._entries(fd, below)
+            return Listing(fd, os.fstat(fd), entries)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _entries(self, fd: int, below: bytes) -> dict[bytes, os.stat_result]:
+        entries, device = {}, self.status.st_dev
+        with os.scandir(fd) as listing:
+            for entry in listing:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if status.st_dev == device:
+                    entries[os.fsencode(entry.name)] = status
+        if self._mount_points or self._rules or self._left_out:
+            prefix = below + b"/" if below else b""
+            hidden = [name for name, status in entries.items() if self._is_hidden(prefix + name, status)]
+            for name in hidden:
+                del entries[name]
+        return entries
+
+    def _is_hidden(self, below: bytes, status: os.stat_result) -> bool:
+        if not stat.S_ISDIR(status.st_mode):
+            return self.is_left_out(below, is_directory=False)
+        return (s_dev(status.st_dev), status.st_ino) in self._left_out or self.is_left_out(below, is_directory=True)
+
+    def is_left_out(self, below: bytes, *, is_directory: bool) -> bool:
+        """Say whether a path below the root is excluded, or the mount point of something else."""
+        if self._mount_points and os.path.join(self._path, below) in self._mount_points:
+            return True
+        return bool(self._rules) and self._rules.is_excluded(self._prefix + below, is_directory)
+
+
+def open_file(directory: int, name: bytes) -> int:
+    """Open what may be a regular file for reading, without changing its access time where that is allowed."""
+    try:
+        return os.open(name, _OPEN_FILE | getattr(os, "O_NOATIME", 0), dir_fd=directory)
+    except PermissionError:
+        return os.open(name, _OPEN_FILE, dir_fd=directory)
+
+
+def read_xattrs(directory: int, name: bytes) -> dict[bytes, bytes] | None:
+    """Return the extended attributes of an entry, None if they cannot be read."""
+    # There is no listxattr below a descriptor before Linux 6.13; the descriptor's own path stands in for it.
+    path = b"/proc/self/fd/%d/%s" % (directory, name) if name else b"/proc/self/fd/%d/." % directory
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+        return {os.fsencode(one): os.getxattr(path, one, follow_symlinks=False) for one in names}
+    except OSError as error:
+        return {} if error.errno in _NO_XATTRS else None

@@ -1,0 +1,46 @@
+"""Verify a recording that was just processed; the journal has ended, the command too."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from diffkeeper.baseline_index import s_dev
+from diffkeeper.processing.last_state import LastState
+from diffkeeper.processing.processor import Processor
+from diffkeeper.rules import Rules
+from diffkeeper.store.format import SessionFacts, read_session
+from diffkeeper.verification.live import LiveRoot, RootGoneError
+from diffkeeper.verification.repair import Repair
+from diffkeeper.verification.result import Verification
+from diffkeeper.verification.sweep import Sweep, Touched
+
+
+def verify(processor: Processor, trace_dir: Path) -> Verification:
+    """Hold the last state against the live roots, put RESYNC events where they differ, and commit those."""
+    facts = read_session(trace_dir)
+    state = LastState(processor, trace_dir)
+    tree, totals = state.tree, state.totals
+    sweep = Sweep(
+        tree.nodes,
+        Touched(frozenset(totals.nodes), frozenset(totals.written)),
+        state.reader(),
+        Repair(state),
+        stopped_ns=facts.stopped_realtime_ns,
+        has_all_bytes=facts.baseline == "full",
+    )
+    status = os.stat(trace_dir)
+    left_out = frozenset({(s_dev(status.st_dev), status.st_ino)})
+    for index, (label, number) in enumerate(list(tree.roots)):
+        shown = label if len(tree.roots) > 1 else b""
+        try:
+            with _open(facts, index, shown, left_out) as live:
+                sweep.root(live, tree.nodes[number], shown)
+        except RootGoneError:
+            sweep.result.not_verified += 1
+    state.commit()
+    return sweep.result
+
+
+def _open(facts: SessionFacts, index: int, label: bytes, left_out: frozenset[tuple[int, int]]) -> LiveRoot:
+    return LiveRoot(facts.roots[index], label, Rules.from_patterns(facts.excludes), left_out)
