@@ -765,12 +765,13 @@ __noinline int send_output(struct call_args *args, struct dk_task *state, u32 st
 	return 0;
 }
 
-static __always_inline u32 output_stream(struct file *file)
+/* On a terminal both streams are one open file: then the descriptor tells them apart. */
+static __always_inline u32 output_stream(struct file *file, u64 fd)
 {
 	if (!file)
 		return 0;
 	if ((u64)file == counters.outputs[0])
-		return 1;
+		return fd == 2 && (u64)file == counters.outputs[1] ? 2 : 1;
 	return (u64)file == counters.outputs[1] ? 2 : 0;
 }
 
@@ -859,7 +860,7 @@ __noinline int leave_write(struct call_args *args)
 	if (!args)
 		return 0;
 	if (args->result > 0) {
-		stream = output_stream(file_of(args->a[0]));
+		stream = output_stream(file_of(args->a[0]), args->a[0]);
 		if (stream)
 			send_output(args, state, stream);
 		found = find_target(&target, args, state, args->a[0]);
@@ -1064,7 +1065,7 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 	}
 	to = file_of(plan.to);
 	from = file_of(plan.from);
-	stream = is_clone ? 0 : output_stream(to);
+	stream = is_clone ? 0 : output_stream(to, plan.to);
 	if (stream)
 		send_output(args, state, stream);
 	if (!find_target(&target, args, state, plan.to))
