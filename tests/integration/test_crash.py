@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -324,7 +325,8 @@ def test_a_journal_that_finds_no_more_room_ends_and_the_command_does_not(folders
         for arguments in (["info"], ["timeline"], ["export", "--out", folders.home / "out"]):
             assert folders.read(*arguments).returncode == 3
         with Trace.open(folders.trace) as trace:
-            held = trace.at("end").read("big")
+            repaired = next((event.number for event in trace.timeline(ops="resync")), trace.cut("end") + 1)
+            held = trace.at(repaired - 1).read("big")
             numbers = [int.from_bytes(held[at : at + 8], "big") for at in range(0, len(held), 65536)]
             assert 400 < len(numbers) < 1800
             assert numbers == list(range(len(numbers)))
@@ -336,14 +338,14 @@ def test_a_disk_that_others_fill_to_the_last_byte_costs_nothing(folders: Folders
         script = f"echo one > a; dd if=/dev/zero of={disk}/theirs bs=4k 2> /dev/null; echo two > a; exit 5"
         result = run("record", f"--state-dir={disk}/trace", "--", "sh", "-c", script, cwd=folders.root)
         assert result.returncode == 5
-        assert ", complete. Command exited 5." in result.stderr
+        assert re.search(r", complete\b.* Command exited 5\.", result.stderr)
         with Trace.open(disk / "trace") as trace:
             assert trace.at("end").read("a") == b"two\n"
 
 
 @pytest.mark.parametrize("part", [".", "journal", "session.json"])
 def test_a_trace_that_is_deleted_meanwhile_costs_the_trace_alone(folders: Folders, part: str) -> None:
-    script = f"echo one > a; rm -rf {folders.trace / part}; echo two > a; exit 5"
+    script = f"echo one > a; sleep 0.2; rm -rf {folders.trace / part}; echo two > a; exit 5"
     result = run("record", f"--state-dir={folders.trace}", "--", "sh", "-c", script, cwd=folders.root)
     assert result.returncode == 5
     assert (folders.root / "a").read_text() == "two\n"
@@ -372,7 +374,7 @@ def test_a_signal_to_record_goes_to_the_command_and_the_trace_is_sealed(folders:
     recorder.send_signal(number)
     _, said = recorder.communicate(timeout=30)
     assert recorder.returncode == 9
-    assert ", complete. Command exited 9." in said
+    assert re.search(r", complete\b.* Command exited 9\.", said)
     with Trace.open(folders.trace) as trace:
         assert trace.info().state == "sealed"
         assert trace.at("end").read("last") == b"words"
