@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import os
 import sys
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    gc.set_threshold(50_000)  # 700: to import is to allocate, and the collector would run a hundred times for nothing
     arguments = sys.argv[1:]
     helper_start.ahead(arguments)
     from diffkeeper import cli  # while the helper loads

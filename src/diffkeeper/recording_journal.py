@@ -65,7 +65,7 @@ class RingJournal:
         return tuple(segments)
 
     def open_store(self) -> None:
-        """Open the store, which takes ten fsyncs, while nobody waits: processing needs it when the command has ended."""
+        """Open the store, which takes ten fsyncs, while nobody waits; processing needs it after the command."""
         from diffkeeper.store.rocks import RocksStore
 
         former = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # RocksDB's threads take none
