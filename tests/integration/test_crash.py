@@ -31,6 +31,7 @@ from integration.recorder import (
     small_disk,
     wait_until,
 )
+from integration.ways import CannotRunError, ways
 from oracle.recorded import diffkeeper
 
 pytestmark = pytest.mark.ebpf
@@ -183,6 +184,37 @@ def test_a_kill_before_the_command_starts_leaves_no_process_and_a_trace_that_ope
         result = folders.read(*arguments)
         assert result.returncode == 3, result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_the_helper_that_sudo_started_ends_with_its_recorder() -> None:
+    """It is no child of the recorder, and the recorder's user may not signal it: the closed socket tells it."""
+    with ways() as make:
+        try:
+            user = make("user")
+        except CannotRunError as reason:
+            pytest.skip(str(reason))
+        command = user.recorded(["sh", "-c", "touch ready; sleep 1; echo survived > end"])
+        recorder = subprocess.Popen(command, cwd=user.home, **user.identity)
+        wait_until((user.home / "ready").exists)
+        helpers = _helpers_of(user.home)
+        assert len(helpers) == 1
+        recorder.kill()
+        recorder.wait()
+        wait_until(lambda: not any(map(is_running, helpers)), 2)
+        wait_until((user.home / "end").exists)
+        assert trace_state(user.home / "trace") == "broken"
+
+
+def _helpers_of(home: Path) -> list[int]:
+    """Return the helpers that hold a segment of the trace in a user's home open."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            links = [os.readlink(link.path) for link in os.scandir(f"/proc/{entry}/fd")]
+            is_helper = b"helper.py" in Path(f"/proc/{entry}/cmdline").read_bytes()
+            if is_helper and any(link.startswith(f"{home}/trace/journal") for link in links):
+                found.append(int(entry))
+    return found
 
 
 def test_a_killed_helper_is_told_of_in_one_line(folders: Folders) -> None:
