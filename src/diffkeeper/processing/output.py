@@ -27,7 +27,7 @@ class Output:
     """Hold the parts of the store that processing writes."""
 
     def __init__(self, path: Path, opened: RocksStore | None = None) -> None:
-        """Open the store at ``path``, or take it as ``opened``; one in which nothing usable was committed is made anew."""
+        """Open the store at ``path``, or take ``opened``; one in which nothing usable was committed is made anew."""
         self.path = path
         self._rocks = opened or RocksStore.create(path)
         self.progress = _usable_progress(self._rocks)
