@@ -22,8 +22,8 @@ from diffkeeper.verification.result import Verification
 
 if TYPE_CHECKING:
     from diffkeeper.processing.background import Background
-    from diffkeeper.store.rocks import RocksStore
     from diffkeeper.processing.processor import Processor
+    from diffkeeper.store.rocks import RocksStore
 
 _AHEAD_AT_FIRST = 2  # many recordings do not fill one
 _AHEAD = 4  # at 200 MB/s a segment of 16 MiB lasts 80 ms, three ticks of the helper
@@ -131,14 +131,16 @@ class RingJournal:
             facts.counters.update(self._worker.finish(verifies=verifies))
             if verifies:
                 worker = self._worker
-                note(facts, lambda: Verification.from_json(worker.verification()))
+                note(facts, lambda: _verification_by(worker, facts))
             return _lacks(self._worker)
         from diffkeeper.processing.processor import Processor  # RocksDB, which nothing needs before
 
         with Processor(self._trace_dir, self._trace_dir / STORE_NAME, self._store) as processor:
-            facts.counters.update(processor.finish().summary())
+            totals = processor.finish()
+            facts.counters.update(totals.summary())
             if verifies:
                 note(facts, lambda: _verification(processor, self._trace_dir))
+                facts.counters.update(totals.summary())  # with what was read back
             return _lacks(processor)
 
     def remove(self) -> None:
@@ -154,6 +156,12 @@ class RingJournal:
     def _note_given(self, segments: list[tuple[int, int]]) -> None:
         self._given += [number for number, _ in segments]
         self._free += len(segments)
+
+
+def _verification_by(worker: Background, facts: SessionFacts) -> Verification:
+    document = worker.verification()
+    facts.counters.update(document["counted"])
+    return Verification.from_json(document["found"])
 
 
 def _verification(processor: Processor, trace_dir: Path) -> Verification:

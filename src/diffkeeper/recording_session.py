@@ -20,6 +20,7 @@ from diffkeeper.file_time import next_file_time_ns
 from diffkeeper.forwarding import Forwarder
 from diffkeeper.launch import HeldCommand, hold_command, ignored_signals
 from diffkeeper.model.values import dataclass
+from diffkeeper.model.verdict import Verdict, judge
 from diffkeeper.recording_journal import RingJournal
 from diffkeeper.state_directory import StateDirectory
 from diffkeeper.store.format import SESSION_NAME, RootFacts, SessionFacts, TraceLock, dump_session, write_session
@@ -53,8 +54,9 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Say how the command ended and what the trace holds; ``failures`` tell why a trace is not complete.
+    """Say how the command ended and what the trace holds.
 
+    ``defects`` tell why the trace is not complete, as ``Trace.info()`` does; ``failures`` are those of the recorder.
     ``exit_code`` is the command's own, 128+N after signal N, 124 when ``timeout`` was hit.
     """
 
@@ -64,11 +66,12 @@ class Outcome:
     trace_path: Path
     facts: SessionFacts
     failures: tuple[str, ...] = ()
+    defects: tuple[str, ...] = ()
     was_interrupted: bool = False
 
     @property
     def is_complete(self) -> bool:
-        """Say whether the trace holds every change."""
+        """Say whether the trace is known to hold every change."""
         return bool(self.facts.complete)
 
 
@@ -191,9 +194,8 @@ class Session:
     def _note_losses(self, lost: Mapping[str, int]) -> None:
         for channel, count in lost.items():
             self._facts.counters[f"lost_{channel}"] = count
-        if any(lost.values()):
-            reason = self._journal.shortage and f": {self._journal.shortage}"
-            self._fail(f"{sum(lost.values()):,} changes were lost{reason}")
+        if any(lost.values()) and self._journal.shortage:
+            self._fail(f"changes were lost: {self._journal.shortage}")
 
     def _note_ending(self, ending: Ending) -> None:
         self._facts.end_monotonic_ns = ending.ended_ns
@@ -235,12 +237,16 @@ class Session:
 
     def _seal(self) -> None:
         self._facts.engine_facts[FAILURES] = list(self._failures)
-        self._facts.complete = not self._failures
+        is_known = self._facts.processed or bool(self._failures)
+        self._facts.complete = self._verdict().is_complete if is_known else None
         self._facts.state = "sealed"
         with self._noting_failures("the trace could not be sealed"):
             write_session(self._directory.path, self._facts)
             if self._facts.processed:
                 self._journal.remove()
+
+    def _verdict(self) -> Verdict:
+        return judge(self._facts.counters, self._failures)
 
     def _outcome(self, ending: Ending) -> Outcome:
         return Outcome(
@@ -250,6 +256,7 @@ class Session:
             trace_path=self._directory.path,
             facts=self._facts,
             failures=tuple(self._failures),
+            defects=self._verdict().reasons,
             was_interrupted=ending.was_interrupted,
         )
 

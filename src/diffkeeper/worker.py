@@ -41,11 +41,13 @@ def _serve(trace_dir: Path) -> int:
         for word in _words():
             if word != b"advance":
                 _stop_yielding()
-                done: dict[str, object] = {"counted": processor.finish().summary()}
+                totals = processor.finish()
+                done: dict[str, object] = {"counted": totals.summary()}
                 done |= {"damage": processor.damage, "has_end": processor.has_end}
                 _say("done " + json.dumps(done))
                 if word == b"verify":
-                    _say("verified " + json.dumps(verify(processor, trace_dir).to_json()))
+                    found = verify(processor, trace_dir).to_json()
+                    _say("verified " + json.dumps({"found": found, "counted": totals.summary()}))
                 return 0
             processor.advance()
             recyclable = processor.recyclable()

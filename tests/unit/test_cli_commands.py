@@ -7,7 +7,6 @@ import json
 import os
 import stat
 from bisect import bisect_right
-from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +18,7 @@ from diffkeeper.model.answers import Entry, Exactness, TraceInfo
 from diffkeeper.model.event import Event, Kind, Mark, Meta
 from diffkeeper.model.process import Process
 from diffkeeper.model.timeline import EventFilter, PathFilter, parse_position
+from diffkeeper.model.verdict import judge
 
 MS = 1_000_000
 S = 1000 * MS
@@ -118,12 +118,10 @@ class Trace:
         return self.info_now
 
     @property
-    def facts(self):
-        return SimpleNamespace(engine_facts={"failures": self.failures})
-
-    @property
-    def damage(self):
-        return list(self.info_now.damage)
+    def losses(self):
+        said = self.info_now.is_complete or self.info_now.state == "broken"
+        verdict = judge(self.info_now.counters, self.failures, said=said)
+        return [*verdict.losses, *self.info_now.damage]
 
     def filter(self, paths, ops, pids, since, until, output):
         return EventFilter.of(
@@ -388,7 +386,7 @@ def test_an_export_of_inexact_content_is_three_and_names_it(fake, capsys):
 def test_an_export_from_a_lossy_trace_is_three(fake, capsys):
     fake.info_now = lossy(counters={"lost_ring": 12})
     assert cli.run(["export", "--out", "out"]) == 3
-    assert "12 changes lost (ring)" in capsys.readouterr().err
+    assert "12 changes were lost (ring)" in capsys.readouterr().err
 
 
 def test_an_export_from_a_broken_trace_is_exact_before_its_end(fake):

@@ -12,7 +12,6 @@ from diffkeeper.cli.options import (
     INCOMPLETE,
     NO,
     json_option,
-    losses,
     resolve,
     say,
     talk_options,
@@ -79,7 +78,7 @@ def _check_out(out: str, trace: str, as_json: bool) -> None:
 
 
 def _missing(trace: Trace, *, is_at_end: bool) -> list[str]:
-    missing = losses(trace)
+    missing = trace.losses
     if trace.info().state == "broken" and is_at_end:
         missing.append("the recording broke off, and nothing is known of what came after")
     return missing

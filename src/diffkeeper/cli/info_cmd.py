@@ -9,7 +9,6 @@ from diffkeeper.cli.options import (
     INCOMPLETE,
     color_option,
     json_option,
-    losses,
     talk_options,
     trace_options,
     trace_path,
@@ -34,7 +33,7 @@ def command(
     """
     with Trace.open(trace_path(trace, state_dir)) as opened:
         info = opened.info()
-        is_lacking = info.state == "broken" or bool(losses(opened))
+        is_lacking = info.state == "broken" or bool(opened.losses)
     output = standard(color)
     if as_json:
         jsonl.report_info(info, output)

@@ -11,7 +11,7 @@ from diffkeeper.errors import UsageError
 from diffkeeper.model.positions import Extent, parse_position
 
 if TYPE_CHECKING:  # doctor must answer without a store
-    from diffkeeper.trace import Trace
+    pass
 
 DEFAULT_TRACE = "diffkeeper-trace"
 DONE = 0
@@ -67,28 +67,3 @@ def resolve(text: str, extent: Extent, quiet: bool) -> int:
     if cut.note:
         say(cut.note, quiet)
     return cut.number
-
-
-def losses(trace: Trace) -> list[str]:
-    """Return in words what happened and is not in the trace; content that is there but inexact is not meant.
-
-    Ask when the answer was given: what is damaged is found by reading.
-    """
-    info = trace.info()
-    lost = [_loss(name, count) for name, count in info.counters.items() if count and _is_loss(name)]
-    found = [*lost, *map(str, trace.facts.engine_facts.get("failures", ())), *trace.damage]
-    is_explained = found or info.is_complete or info.state == "broken" or any(map(info.counters.get, _INEXACT))
-    return found if is_explained else list(info.defects)
-
-
-_LOSSES = {"unresolved": "events whose names are not known", "unknown_files": "changes to files that are not known"}
-_INEXACT = ("inexact", "unknown", "late", "ambiguous", "identity_conflicts", "baseline_unread")
-
-
-def _loss(counter: str, count: int) -> str:
-    words = _LOSSES.get(counter) or f"changes lost ({counter.removeprefix('lost_')})"
-    return f"{count:,} {words}"
-
-
-def _is_loss(counter: str) -> bool:
-    return counter.startswith("lost") or counter in _LOSSES

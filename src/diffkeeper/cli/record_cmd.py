@@ -252,6 +252,7 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
         "complete": outcome.is_complete,
         "processed": facts.processed,
         "failures": list(outcome.failures),
+        "defects": list(outcome.defects),
         "verification": facts.verification,
         "differing": facts.differing,
         "duration_ns": (facts.end_monotonic_ns or 0) - facts.start_monotonic_ns,

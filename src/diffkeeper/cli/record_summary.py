@@ -24,8 +24,8 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
     """Yield the summary: what was counted, what is missing, the last change and the commands that look at it."""
     yield f"diffkeeper: {_counts(outcome)} {_ending(outcome)}"
-    for failure in outcome.failures:
-        yield f"diffkeeper: not complete: {escape.escaped(failure)}"
+    for defect in outcome.defects:
+        yield f"diffkeeper: not complete: {escape.escaped(defect)}"
     yield from _not_verified(outcome)
     if not outcome.trace_path.is_dir():
         return  # it was deleted: there is nothing to look at
@@ -95,10 +95,10 @@ def _state_option(state_dir: str) -> str:
 
 def _counts(outcome: Outcome) -> str:
     counters = outcome.facts.counters
-    completeness = "complete" if outcome.is_complete else "NOT COMPLETE"
+    completeness = "NOT COMPLETE" if outcome.defects else "complete"
     taken = duration((outcome.facts.end_monotonic_ns or 0) - outcome.facts.start_monotonic_ns)
     if not outcome.facts.processed:
-        return f"recorded for {taken}, {completeness}, not yet processed."
+        return f"recorded for {taken}, {'NOT COMPLETE, ' if outcome.defects else ''}not yet processed."
     changes = _count(counters.get("changes", 0), "change", "changes")
     files = _count(counters.get("files", 0), "file", "files")
     processes = _count(counters.get("processes", 0), "process", "processes")

@@ -13,7 +13,6 @@ from diffkeeper.cli.options import (
     NO,
     color_option,
     json_option,
-    losses,
     resolve,
     say,
     talk_options,
@@ -93,7 +92,7 @@ def command(
         count = 1  # a reader who leaves the pager early has seen some
         with paged(standard(color)) as place:
             count = _REPORTERS["jsonl" if as_json else form](_timeline(opened, info, wanted, last), place)
-        missing = losses(opened)
+        missing = opened.losses
     if info.state == "broken":
         missing.insert(0, "the recording broke off")
     if verbose:

@@ -81,7 +81,7 @@ class Background:
         return counted
 
     def verification(self) -> dict[str, Any]:
-        """Wait for what the worker found, and for its end. Raises DiffkeeperError if it failed."""
+        """Wait for what the worker found and counts now, and for its end. Raises DiffkeeperError if it failed."""
         document = self._answer(b"verified ")
         if document is None or self._process.wait() != 0:
             raise DiffkeeperError("the worker ended before the recording was verified")

@@ -75,7 +75,7 @@ def completeness(info: TraceInfo) -> str:
     """Return ``complete``, or what is missing from the trace."""
     if info.is_complete:
         return "complete"
-    return "; ".join(info.defects) or f"not complete ({info.state})"
+    return "; ".join(dict.fromkeys((*info.defects, *info.damage))) or f"not complete ({info.state})"
 
 
 def signal_name(number: int) -> str:

@@ -33,7 +33,7 @@ from diffkeeper.trace import events
 from diffkeeper.trace.cache import processed_in_cache
 from diffkeeper.trace.diff import changes
 from diffkeeper.trace.events import Page, TraceExtent
-from diffkeeper.trace.info import info_of
+from diffkeeper.trace.info import info_of, losses_of
 from diffkeeper.trace.view import TreeView
 
 __all__ = ["Trace", "TreeView"]
@@ -120,6 +120,14 @@ class Trace:
     def info(self) -> TraceInfo:
         """Return what is known of the trace as a whole: the command, counts, sizes, and whether it is complete."""
         return info_of(self.path, self._state, self.facts, self._progress, self.damage)
+
+    @property
+    def losses(self) -> list[str]:
+        """Return in words what happened and is not in the trace, what could not be read included; see ``damage``.
+
+        What is there and may not be exact is not meant; ``info().defects`` names it all.
+        """
+        return losses_of(self.facts, self._progress, self.damage)
 
     def timeline(
         self,

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.event import Kind
+from diffkeeper.model.verdict import Verdict, judge
 from diffkeeper.processing.progress import Progress
 from diffkeeper.processing.totals import Totals
 from diffkeeper.store.format import JOURNAL_NAME, STORE_NAME, SessionFacts
-
-_DEFECTS = {
-    "unresolved": "events could not be placed in the tree",
-    "ambiguous": "events are not certain as to file or offset",
-    "inexact": "writes were read later than they were made",
-    "unknown": "events have bytes that nobody read",
-    "unknown_files": "changes were to files that the trace does not know",
-    "late": "events were recorded out of order",
-    "identity_conflicts": "files took the identity of others",
-    "baseline_unread": "files could not be read for the baseline",
-}
 
 
 def info_of(trace: Path, state: str, facts: SessionFacts, progress: Progress, damage: Sequence[str]) -> TraceInfo:
     """Return what is known of a trace."""
     totals = Totals.from_json(progress.totals) if progress.totals else Totals()
     counters = {**facts.counters, **totals.summary()}
-    defects = tuple(_defects(state, facts, counters))
+    verdict = _verdict(state, facts, counters, damage)
     return TraceInfo(
         path=os.fspath(trace),
         trace_id=facts.trace_id,
@@ -56,8 +46,8 @@ def info_of(trace: Path, state: str, facts: SessionFacts, progress: Progress, da
         store_bytes=_size(trace / STORE_NAME),
         kinds={Kind(kind).name.lower(): count for kind, count in sorted(totals.kinds.items())},
         counters=counters,
-        is_complete=not defects and not damage,
-        defects=defects,
+        is_complete=verdict.is_complete and not damage,
+        defects=verdict.reasons,
         damage=tuple(damage),
         engine_exceptions=tuple(map(str, facts.engine_facts.get("exceptions", ()))),
         verification=facts.verification,
@@ -65,19 +55,18 @@ def info_of(trace: Path, state: str, facts: SessionFacts, progress: Progress, da
     )
 
 
-def _defects(state: str, facts: SessionFacts, counters: Mapping[str, int]) -> Iterator[str]:
-    if state == "broken":
-        yield "the recording broke off: what was not journaled by then is missing"
-    for name, count in counters.items():
-        if count and name.startswith("lost_"):
-            yield f"{count:,} changes were lost ({name.removeprefix('lost_')})"
-    for name, words in _DEFECTS.items():
-        if counters.get(name):
-            yield f"{counters[name]:,} {words}"
-    failures = [str(words) for words in facts.engine_facts.get("failures", ())]
-    yield from failures
-    if facts.complete is False and not failures and not any(counters.get(name) for name in _DEFECTS):
-        yield "the recorder could not observe everything"
+def losses_of(facts: SessionFacts, progress: Progress, damage: Sequence[str]) -> list[str]:
+    """Return in words what happened and is not in the trace, what cannot be read included."""
+    totals = Totals.from_json(progress.totals) if progress.totals else Totals()
+    verdict = _verdict("", facts, {**facts.counters, **totals.summary()}, damage)
+    return list(dict.fromkeys([*verdict.losses, *damage]))
+
+
+def _verdict(state: str, facts: SessionFacts, counters: Mapping[str, int], damage: Sequence[str]) -> Verdict:
+    """Return what keeps a trace from being complete, beside the damage."""
+    failures = [words for words in map(str, facts.engine_facts.get("failures", ())) if words not in damage]
+    said = None if damage else facts.complete
+    return judge(counters, failures, is_broken=state == "broken", said=said)
 
 
 def _duration_ns(facts: SessionFacts) -> int | None:

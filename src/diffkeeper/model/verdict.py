@@ -1,0 +1,70 @@
+"""Whether a trace is complete and, in words, what keeps it from being so: the one verdict, whoever gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from diffkeeper.model.values import dataclass
+
+_LOSSES = {
+    "unresolved": "events could not be placed in the tree",
+    "unknown_files": "changes were to files that the trace does not know",
+}
+_DOUBTS = {
+    "ambiguous": "events are not certain as to file or offset",
+    "inexact": "writes were read later than they were made",
+    "unknown": "events have bytes that nobody read",
+    "late": "events were recorded out of order",
+    "identity_conflicts": "files took the identity of others",
+    "baseline_unread": "files could not be read for the baseline",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Say what keeps a trace from being complete; each reason is a sentence without an end, and counts.
+
+    ``losses`` happened and are not in the trace; ``doubts`` are in it and may not be exact; ``end`` says that the trace
+    has none.
+    """
+
+    losses: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    end: str = ""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Return all that keeps the trace from being complete."""
+        return (*filter(None, [self.end]), *self.losses, *self.doubts)
+
+    @property
+    def is_complete(self) -> bool:
+        """Say whether every change is in the trace, and as it was."""
+        return not self.reasons
+
+
+def judge(
+    counters: Mapping[str, int], failures: Iterable[object] = (), *, is_broken: bool = False, said: bool | None = None
+) -> Verdict:
+    """Judge a trace by what was counted and by what failed while it was recorded.
+
+    ``is_broken`` says that the recorder was killed, ``said`` what it wrote down itself, if anything.
+    """
+    losses = [*_lost(counters), *_counted(counters, _LOSSES), *dict.fromkeys(map(str, failures))]
+    doubts = list(_counted(counters, _DOUBTS))
+    end = "the recording broke off: what was not journaled by then is missing" if is_broken else ""
+    if said is False and not losses and not doubts:
+        losses.append("the recorder could not observe everything")
+    return Verdict(tuple(losses), tuple(doubts), end)
+
+
+def _lost(counters: Mapping[str, int]) -> Iterator[str]:
+    for name, count in counters.items():
+        if count and name.startswith("lost_"):
+            yield f"{count:,} changes were lost ({name.removeprefix('lost_')})"
+
+
+def _counted(counters: Mapping[str, int], words: Mapping[str, str]) -> Iterator[str]:
+    for name, what in words.items():
+        if counters.get(name):
+            yield f"{counters[name]:,} {what}"
