@@ -117,10 +117,12 @@ def test_a_killed_worker_is_followed_by_one_that_goes_on(tmp_path: Path, monkeyp
     assert results[0] == results[1]
 
 
+@pytest.mark.parametrize(("limit", "value"), [("EVENTS_PER_CHECKPOINT", 10), ("BYTES_PER_COMMIT", 4096)])
 def test_segments_are_recyclable_once_their_events_are_flushed(
-    script: Script, place: Path, monkeypatch: pytest.MonkeyPatch
+    script: Script, place: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
 ) -> None:
-    monkeypatch.setattr(processor, "EVENTS_PER_CHECKPOINT", 10)
+    """Many events make a commit due, and so do few that are large."""
+    monkeypatch.setattr(processor, limit, value)
     monkeypatch.setattr("diffkeeper.processing.output.FLUSH_SECONDS", 0.0)
     begin_trace(place, script)
     ring = Ring(place, busy(script, 300).observations, segment_bytes=4 << 10)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from diffkeeper.processing.excluding import Excluding
 
 EVENTS_PER_CHECKPOINT = 20_000
+BYTES_PER_COMMIT = 128 << 20  # of the journal, whose segments may be used again after a commit
 SETTLED_AT_ONCE = 4_096
 NEVER_NS = 1 << 62  # a command that never started: everything is baseline
 MOST_BATCHES_OF_A_RECORD = 64  # parts that have waited for longer belong to a record that was lost
@@ -67,6 +68,7 @@ class Processor:
         self._read = self._window.covered = self._former.covered
         self._checkpoint_at = self._former.number if self._is_resumed else -1
         self._is_due = False
+        self._uncommitted_bytes = 0
         self._decoder = Decoder()
         self._whole_to = self._read
 
@@ -182,6 +184,7 @@ class Processor:
             self._read = batch.sequence
             if batch.kind == _KIND_RECORDS:
                 self._window.add(batch.sequence, batch.t_ns, self._observations(batch), len(batch.payload))
+                self._uncommitted_bytes += len(batch.payload)
                 self._resolve(self._window.release())
             elif batch.kind == _KIND_END:
                 self._progress.has_end = True
@@ -212,6 +215,8 @@ class Processor:
             self._commit()
 
     def _is_commit_worthwhile(self) -> bool:
+        if self._uncommitted_bytes >= max(BYTES_PER_COMMIT, 4096 * len(self._whole.nodes)):
+            return True
         hidden = 0 if self._excluding is None else self._excluding.since_commit
         return max(hidden, self._output.count - max(self._checkpoint_at, 0)) >= self._interval()
 
@@ -266,6 +271,7 @@ class Processor:
         if self._excluding is not None and is_flushed:
             self._excluding.forget(is_finished=progress.is_finished)
         self._is_due = False
+        self._uncommitted_bytes = 0
 
     @contextlib.contextmanager
     def _damage_noted(self, what: str) -> Iterator[None]:
