@@ -64,6 +64,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (work / "old-vault/there").write_bytes(SECRET)
     (work / "old.env").write_bytes(SECRET)
     (work / "data.json").write_bytes(b"from before")
+    for first, second in (("twin", "twin.tmp"), ("pair.tmp", "pair")):
+        (work / first).write_bytes(b"of two names from before")
+        os.link(work / first, work / second)
     (work / ".diffkeeperignore").write_text("*vault/\n")
     (place / "work.py").write_text(WORK)  # the command's arguments are part of a trace
     return place
@@ -108,7 +111,14 @@ def test_the_last_state_is_the_folder_without_what_is_excluded(folder: Path, tra
     command = ["diff", "-r", *exclude, os.fspath(folder / "work"), os.fspath(tmp_path / "out")]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout) == (0, "")
-    assert sorted(os.listdir(tmp_path / "out")) == [".diffkeeperignore", "copied", "data.json", "linked"]
+    assert sorted(os.listdir(tmp_path / "out")) == [
+        ".diffkeeperignore",
+        "copied",
+        "data.json",
+        "linked",
+        "pair",
+        "twin",
+    ]
 
 
 def test_each_atomic_save_is_exact(trace: Trace) -> None:
