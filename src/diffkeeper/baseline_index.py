@@ -102,7 +102,7 @@ class Walk:
         self._rules = rules
         self._skip = skip
         self._report = report
-        self._mount_points = _mount_points_below(self._root)
+        self._mount_points = mount_points_below(self._root)
         try:
             self._root_fd = _open_directory(self._root, None)
         except OSError as error:
@@ -135,7 +135,7 @@ class Walk:
         """Open a directory and read the metadata of its entries; None when it cannot be read, which is reported."""
         relative = parent.path[len(self._label) :].lstrip(b"/")
         try:
-            fd = _open_below(self._root_fd, relative, parent.status)
+            fd = open_below(self._root_fd, relative, parent.status)
         except OSError as error:
             self._unread(parent, f"directory not read: {error.strerror}")
             return None
@@ -211,7 +211,7 @@ class Walk:
             return ()
 
 
-def _open_below(root_fd: int, relative: bytes, expected: os.stat_result) -> int:
+def open_below(root_fd: int, relative: bytes, expected: os.stat_result) -> int:
     """Open a directory below the root and make sure that it is the one that was seen there.
 
     The check is what keeps a directory that was swapped for a symlink from leading the walk out of the root.
@@ -253,7 +253,7 @@ def _open_directory(path: bytes, dir_fd: int | None) -> int:
         return os.open(path, _OPEN_DIRECTORY, dir_fd=dir_fd)
 
 
-def _mount_points_below(root: bytes) -> frozenset[bytes]:
+def mount_points_below(root: bytes) -> frozenset[bytes]:
     """Return the mount points below a root: a bind mount of the same device cannot be told by its device number."""
     try:
         with open("/proc/self/mountinfo", "rb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def take(path: Path, facts: SessionFacts, roots: Sequence[WatchRoot], progress: 
         writer.append(BatchKind.END, b"")
     finally:
         writer.close()
+    facts.mounts_left_out = [os.fsdecode(path) for path in report.mounts_left_out]
     facts.counters["baseline_entries"] = report.entries
     facts.counters["baseline_bytes"] = report.content_bytes
     facts.counters["baseline_unread"] = len(report.unread)

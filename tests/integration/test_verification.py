@@ -122,6 +122,16 @@ def test_what_is_excluded_or_mounted_is_not_compared(folder: Path) -> None:
     assert (document["counters"]["differ"], document["differing"]) == (0, [])
 
 
+def test_what_comes_to_light_when_something_is_unmounted_is_not_compared(folder: Path) -> None:
+    mount = ["mount", "-t", "tmpfs", "none", "mounted"]
+    (folder / "mounted").mkdir()
+    (folder / "mounted" / "beneath").touch()
+    if os.geteuid() or subprocess.run(mount, cwd=folder, capture_output=True, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    document = json.loads(_record(folder, "umount mounted; echo x > a", "--json").stderr)
+    assert (document["counters"]["differ"], document["differing"]) == (0, [])
+
+
 def test_an_index_without_content_is_verified_as_far_as_it_goes(folder: Path) -> None:
     (folder / "old").write_text("0123456789" * 100)
     (folder / "untouched").write_text("x")

@@ -18,7 +18,7 @@ from diffkeeper.model.tree import Tree
 from diffkeeper.rules import Rules
 from diffkeeper.store.format import RootFacts
 from diffkeeper.verification.content import WINDOW_BYTES, Match, match
-from diffkeeper.verification.live import LiveRoot, RootGoneError
+from diffkeeper.verification.live import LeftOut, LiveRoot, RootGoneError
 from diffkeeper.verification.repair import Repair, meta_of
 from diffkeeper.verification.result import MOST_PATHS, Verification
 from diffkeeper.verification.sweep import Sweep, Touched
@@ -35,6 +35,7 @@ class Recording:
         self.sink = self
         self.blobs: list[bytes] = []
         self.events: list[Event] = []
+        self.mounts: frozenset[bytes] = frozenset()
         self.is_touched: Callable[[bytes], bool] = lambda path: True
         self._load()
 
@@ -84,7 +85,7 @@ class Recording:
             has_all_bytes=has_all_bytes,
         )  # fmt: skip
         root = RootFacts("", os.fspath(self.folder), *self.tree.nodes[1].identity)
-        with LiveRoot(root, b"", rules or Rules(None), frozenset()) as live:
+        with LiveRoot(root, b"", LeftOut(rules or Rules(None), mounts=self.mounts)) as live:
             sweep.root(live, self.tree.nodes[1], b"")
         return sweep.result
 
@@ -234,6 +235,12 @@ def test_excluded_and_left_out_entries_are_not_compared(folder: Path, recording:
     rules = Rules.from_patterns(["*.log", "fifo", "build/"])
     result = recording.verify(rules=rules)
     assert set(result.paths) <= {"sub"}  # its own mtime, which a directory has for all that is in it
+
+
+def test_what_was_a_mount_point_is_not_compared(folder: Path, recording: Recording) -> None:
+    _run(folder, KEEP.format("mkdir mounted; touch mounted/below"))
+    recording.mounts = frozenset({b"mounted"})
+    assert recording.verify().differ == 0
 
 
 def test_a_late_read_that_was_right_is_confirmed_and_one_that_was_not_is_replaced(recording: Recording) -> None:

@@ -87,6 +87,7 @@ class SessionFacts:
     engine_facts: dict[str, Any] = field(default_factory=dict)
     baseline: str = "full"
     excludes: list[str] = field(default_factory=list)
+    mounts_left_out: list[str] = field(default_factory=list)
     start_monotonic_ns: int = 0
     start_realtime_ns: int = 0
     end_monotonic_ns: int | None = None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
-from diffkeeper.baseline_index import _mount_points_below, _open_below, s_dev
+from diffkeeper.baseline_index import mount_points_below, open_below, s_dev
 from diffkeeper.rules import Rules
 from diffkeeper.store.format import RootFacts
 
@@ -33,19 +33,24 @@ class Listing:
         os.close(self.fd)
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Name what a recording leaves out: by rules, directories by (s_dev, inode), and paths that were mount points."""
+
+    rules: Rules
+    directories: frozenset[tuple[int, int]] = frozenset()
+    mounts: frozenset[bytes] = field(default_factory=frozenset)
+
+
 class LiveRoot:
     """Look at what is below a watch root, without what the recording leaves out; a context manager."""
 
-    def __init__(self, root: RootFacts, label: bytes, rules: Rules, left_out: frozenset[tuple[int, int]]) -> None:
-        """Open the root; raise RootGoneError if another directory, or none, is there now.
-
-        ``left_out`` are (s_dev, inode) that are never looked at; ``label`` is what paths begin with.
-        """
+    def __init__(self, root: RootFacts, label: bytes, left_out: LeftOut) -> None:
+        """Open the root, whose paths begin with ``label``; raise RootGoneError if another directory is there now."""
         self._path = os.fsencode(root.path)
         self._prefix = label + b"/" if label else b""
-        self._rules = rules
         self._left_out = left_out
-        self._mount_points = _mount_points_below(self._path)
+        self._mount_points = mount_points_below(self._path)
         try:
             self.fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
@@ -70,7 +75,7 @@ class LiveRoot:
 
         ``expected`` is what its status was: another directory there is an error.
         """
-        fd = _open_below(self.fd, below, expected)
+        fd = open_below(self.fd, below, expected)
         try:
             entries = self._entries(fd, below)
             return Listing(fd, os.fstat(fd), entries)
@@ -88,7 +93,8 @@ class LiveRoot:
                     continue
                 if status.st_dev == device:
                     entries[os.fsencode(entry.name)] = status
-        if self._mount_points or self._rules or self._left_out:
+        left_out = self._left_out
+        if self._mount_points or left_out.rules or left_out.directories or left_out.mounts:
             prefix = below + b"/" if below else b""
             hidden = [name for name, status in entries.items() if self._is_hidden(prefix + name, status)]
             for name in hidden:
@@ -98,13 +104,16 @@ class LiveRoot:
     def _is_hidden(self, below: bytes, status: os.stat_result) -> bool:
         if not stat.S_ISDIR(status.st_mode):
             return self.is_left_out(below, is_directory=False)
-        return (s_dev(status.st_dev), status.st_ino) in self._left_out or self.is_left_out(below, is_directory=True)
+        is_ours = (s_dev(status.st_dev), status.st_ino) in self._left_out.directories
+        return is_ours or self.is_left_out(below, is_directory=True)
 
     def is_left_out(self, below: bytes, *, is_directory: bool) -> bool:
-        """Say whether a path below the root is excluded, or the mount point of something else."""
+        """Say whether a path below the root is excluded, or is or was the mount point of something else."""
         if self._mount_points and os.path.join(self._path, below) in self._mount_points:
             return True
-        return bool(self._rules) and self._rules.is_excluded(self._prefix + below, is_directory)
+        path = self._prefix + below
+        rules = self._left_out.rules
+        return path in self._left_out.mounts or (bool(rules) and rules.is_excluded(path, is_directory))
 
 
 def open_file(directory: int, name: bytes) -> int:

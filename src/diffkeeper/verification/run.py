@@ -10,7 +10,7 @@ from diffkeeper.processing.last_state import LastState
 from diffkeeper.processing.processor import Processor
 from diffkeeper.rules import Rules
 from diffkeeper.store.format import SessionFacts, read_session
-from diffkeeper.verification.live import LiveRoot, RootGoneError
+from diffkeeper.verification.live import LeftOut, LiveRoot, RootGoneError
 from diffkeeper.verification.repair import Repair
 from diffkeeper.verification.result import Verification
 from diffkeeper.verification.sweep import Sweep, Touched
@@ -29,12 +29,11 @@ def verify(processor: Processor, trace_dir: Path) -> Verification:
         stopped_ns=facts.stopped_realtime_ns,
         has_all_bytes=facts.baseline == "full",
     )
-    status = os.stat(trace_dir)
-    left_out = frozenset({(s_dev(status.st_dev), status.st_ino)})
+    left_out = _left_out(facts, trace_dir)
     for index, (label, number) in enumerate(list(tree.roots)):
         shown = label if len(tree.roots) > 1 else b""
         try:
-            with _open(facts, index, shown, left_out) as live:
+            with LiveRoot(facts.roots[index], shown, left_out) as live:
                 sweep.root(live, tree.nodes[number], shown)
         except RootGoneError:
             sweep.result.not_verified += 1
@@ -42,5 +41,7 @@ def verify(processor: Processor, trace_dir: Path) -> Verification:
     return sweep.result
 
 
-def _open(facts: SessionFacts, index: int, label: bytes, left_out: frozenset[tuple[int, int]]) -> LiveRoot:
-    return LiveRoot(facts.roots[index], label, Rules.from_patterns(facts.excludes), left_out)
+def _left_out(facts: SessionFacts, trace_dir: Path) -> LeftOut:
+    own = os.stat(trace_dir)
+    mounts = frozenset(map(os.fsencode, facts.mounts_left_out))
+    return LeftOut(Rules.from_patterns(facts.excludes), frozenset({(s_dev(own.st_dev), own.st_ino)}), mounts)
