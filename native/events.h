@@ -61,10 +61,10 @@ enum dk_flag {
 	DK_F_APPEND = 32,
 	DK_F_DIRECT = 64,
 	DK_F_UNTOUCHED = 128,
-	DK_F_IMPORT = 256,     /* something came in from outside: the drain thread reads it at once */
+	DK_F_IMPORT = 256,	     /* something came in from outside: the drain thread reads it at once */
 	DK_F_FROM_DESCRIPTOR = 2048, /* the offset is what the descriptor, or the file's size, said at exit */
-	DK_F_UNCERTAIN = 1024, /* the inode may stand outside: one of its links elsewhere, or no name known */
-	DK_F_MORE = 512,       /* DK_PIECE records with the same sequence follow */
+	DK_F_UNCERTAIN = 1024,	     /* the inode may stand outside: one of its links elsewhere, or no name known */
+	DK_F_MORE = 512,	     /* DK_PIECE records with the same sequence follow */
 };
 
 enum dk_data_op { DK_OP_WRITE = 1, DK_OP_SENDFILE = 2, DK_OP_SPLICE = 3, DK_OP_COPY_RANGE = 4, DK_OP_CLONE = 5 };

@@ -49,6 +49,7 @@ static void *(*bpf_task_storage_get)(void *map, void *task, void *value, u64 fla
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
 static long (*bpf_loop)(u32 times, void *callback, void *context, u64 flags) = (void *)181;
 
+#define field_offset(field) __builtin_preserve_field_info(field, 0)
 #define type_bytes(type) __builtin_preserve_type_info(*(type *)0, 1)
 #define field_exists(field) __builtin_preserve_field_info(field, 2)
 /* Read a field through a pointer that the verifier does not know. */
