@@ -1,8 +1,8 @@
 """Judge writes whose place was not told from inside the file system's lock.
 
-There, the offset of a write is what the descriptor or the size of the file said when the call returned, and its order is
-known to lie in [enter, exit] only. The rule: such a write is ambiguous when the interval of another one to the same file
-overlaps its own, and the offset of either was read so, or their extents meet.
+There, the offset of a write is what the descriptor or the size of the file said when the call returned, and its order
+is known to lie in [enter, exit] only. The rule: such a write is ambiguous when the interval of another one to the same
+file overlaps its own, and the offset of either was read so, or their extents meet.
 """
 
 from __future__ import annotations

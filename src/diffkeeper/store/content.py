@@ -175,7 +175,7 @@ class ContentWriter:
         """Encode executables anew with bsdiff where that is smaller, for about ``seconds``; return the bytes saved.
 
         For packing: no recording waits for it (docs/decisions/0011). Only deltas are replaced, and by a delta of the
-        same base, so that chains of bases stay as they are: without that rule two chunks could become each other's base.
+        same base, so that chains of bases stay as they are: without it two chunks could become each other's base.
         """
         self._put_batch()
         deadline = time.monotonic() + seconds
