@@ -339,7 +339,7 @@ class Exclusion:
         data = self.sink.store_all(node) if node.content is not None else ()
         length = sum(piece.length for piece in data if piece.blob != UNKNOWN)
         is_import = cause.kind == Kind.IMPORT and cause.node == node.number
-        marks = cause.marks if is_import else _marks_of(node, any(piece.blob == UNKNOWN for piece in data))
+        marks = _marks_of(node, any(piece.blob == UNKNOWN for piece in data)) | (cause.marks if is_import else 0)
         self._make(
             cause,
             Kind.IMPORT,
