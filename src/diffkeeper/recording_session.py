@@ -316,7 +316,8 @@ def _exit_code(ending: Ending) -> int:
 
 
 def _import_what_comes_next() -> Callable[[Path, SessionFacts, Sequence[WatchRoot], BaselineProgress], None]:
-    import diffkeeper.processing.processor  # noqa: F401  # RocksDB, after the command; nobody waits for it now
+    import diffkeeper.processing.processor  # RocksDB, after the command; nobody waits for it now
+    import diffkeeper.verification.run  # noqa: F401
     from diffkeeper.recording_baseline import take
 
     return take

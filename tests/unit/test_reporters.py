@@ -420,3 +420,13 @@ def test_info_shows_nothing_raw():
 )
 def test_sizes_are_short(count, text):
     assert size(count) == text
+
+
+def test_a_resync_says_what_was_found():
+    def shown(detail: int, text: bytes = b"") -> str:
+        return prefix(line(Kind.RESYNC, detail=detail, text=text, size=4)).partition("] ")[2]
+
+    assert shown(0) == shown(2) == "RESYNC   status.log (4B)"
+    assert shown(1) == "RESYNC   status.log (gone)"
+    assert shown(3, b"user.x") == shown(4, b"user.x") == "RESYNC   status.log (user.x)"
+    assert shown(5) == "RESYNC   status.log (as recorded)"

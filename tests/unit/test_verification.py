@@ -255,7 +255,11 @@ def test_a_late_read_that_was_right_is_confirmed_and_one_that_was_not_is_replace
     recording.is_touched = lambda path: False
     result = recording.verify()
     assert (result.differ, result.paths) == (1, ["sub/other"])
-    assert result.confirmed == 2  # under both of its names
+    assert result.confirmed == 1
+    confirmed = recording.tree.lookup(b"file")
+    assert confirmed is not None
+    assert confirmed.inexact == ""
+    assert not recording.events[0].data or not recording.events[1].data
     repaired = recording.tree.lookup(b"sub/other")
     assert repaired is not None
     assert repaired.inexact == ""

@@ -40,8 +40,8 @@ class Kind(IntEnum):
 
 
 # Event.detail of a RESYNC: 0, metadata or a name was corrected; or a name is gone; the bytes are replaced; an extended
-# attribute is set, or removed (``text`` is its name). The numbers are part of the trace format.
-RESYNC_REMOVED, RESYNC_CONTENT, RESYNC_XATTR, RESYNC_NO_XATTR = 1, 2, 3, 4
+# attribute is set, or removed (``text`` is its name); bytes that were in doubt are right. Numbers of the trace format.
+RESYNC_REMOVED, RESYNC_CONTENT, RESYNC_XATTR, RESYNC_NO_XATTR, RESYNC_CONFIRMED = 1, 2, 3, 4, 5
 
 FILE_KINDS = frozenset(Kind) - {Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT}
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from diffkeeper.model import attributes
 from diffkeeper.model.event import (
+    RESYNC_CONFIRMED,
     RESYNC_CONTENT,
     RESYNC_NO_XATTR,
     RESYNC_REMOVED,
@@ -200,11 +201,14 @@ class Tree(Namespace):
                 node.xattrs[event.text] = event.value
 
     def _resync_content(self, event: Event) -> None:
-        """Replace all bytes of a file; what no data covers is a hole."""
+        """Replace all bytes of a file, what no data covers being a hole, or take away the doubt about them."""
         node = self.nodes.get(event.node)
-        if node is None or node.content is None or event.detail != RESYNC_CONTENT:
+        if node is None or node.content is None or event.detail not in (RESYNC_CONTENT, RESYNC_CONFIRMED):
             return
-        node.content, node.inexact = ExtentMap(), ""
+        node.inexact = ""
+        if event.detail == RESYNC_CONFIRMED:
+            return
+        node.content = ExtentMap()
         for data in event.data:
             node.content.write(data.offset, data.length, data.blob, data.start)
         node.content.truncate(event.size)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from diffkeeper.model.clock import bracketed, rfc3339
-from diffkeeper.model.event import RESYNC_NO_XATTR, RESYNC_REMOVED, RESYNC_XATTR, Event, Kind, Mark
+from diffkeeper.model.event import RESYNC_CONFIRMED, RESYNC_NO_XATTR, RESYNC_REMOVED, RESYNC_XATTR, Event, Kind, Mark
 from diffkeeper.reporters import escape
 from diffkeeper.reporters.values import Line, signal_name
 
@@ -157,6 +157,8 @@ def _resynced(line: Line) -> str:
     event = line.event
     if event.detail == RESYNC_REMOVED:
         return f"{_path(line)} (gone)"
+    if event.detail == RESYNC_CONFIRMED:
+        return f"{_path(line)} (as recorded)"
     if event.detail in (RESYNC_XATTR, RESYNC_NO_XATTR):
         return f"{_path(line)} ({escape.name(event.text)})"
     return _with_size(line)

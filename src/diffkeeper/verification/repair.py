@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from diffkeeper.baseline_index import s_dev
 from diffkeeper.model.blobs import BlobSink
 from diffkeeper.model.event import (
+    RESYNC_CONFIRMED,
     RESYNC_CONTENT,
     RESYNC_NO_XATTR,
     RESYNC_REMOVED,
@@ -54,6 +55,11 @@ class Repair:
     def metadata(self, node: Node, path: bytes, status: os.stat_result) -> None:
         """Correct the metadata of a node."""
         self._recording.resync(node=node.number, path=path, meta=meta_of(status), size=_size(status))
+
+    def confirm(self, node: Node, path: bytes, status: os.stat_result) -> None:
+        """Say of bytes that were in doubt that they are right."""
+        size = status.st_size
+        self._recording.resync(node=node.number, path=path, meta=node.meta, size=size, detail=RESYNC_CONFIRMED)
 
     def bytes_of(self, node: Node, path: bytes, status: os.stat_result, fd: int) -> None:
         """Replace metadata and bytes of a file with those of an open one; without (-1) its bytes are unknown."""

@@ -16,9 +16,10 @@ class Verification:
     """Count entries, each name once.
 
     ``files`` were touched and are what replay says, byte for byte; ``entries`` are the others, compared by what lstat
-    tells. ``differ`` were not what replay says, of which ``resynced`` were read back; ``paths`` are the first of them.
-    ``confirmed`` files had bytes read late, which turned out right. ``changed_since`` were changed after the engine had
-    stopped, ``not_verified`` could not be read or have bytes that the trace does not hold: of both nothing is known.
+    tells. ``confirmed`` files had bytes that were in doubt and turned out right; RESYNC events say so. ``differ`` were
+    not what replay says, of which ``resynced`` were read back; ``paths`` are the first of them. ``changed_since`` were
+    changed after the engine had stopped, ``not_verified`` could not be read or have bytes that the trace does not hold:
+    of both nothing is known.
     """
 
     files: int = 0

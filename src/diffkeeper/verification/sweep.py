@@ -179,13 +179,16 @@ class Sweep:
             elif fd < 0 or same == Match.UNKNOWN:
                 self.result.not_verified += 1
             else:
-                self._right(node)
+                self._right(place, node)
         return node
 
-    def _right(self, node: Node) -> None:
-        if node.number in self._touched.nodes or node.inexact:
+    def _right(self, place: _Place, node: Node) -> None:
+        is_in_doubt = bool(node.inexact)
+        if is_in_doubt:
+            self.result.confirmed += 1
+            self._repair.confirm(node, place.path, place.status)
+        if is_in_doubt or node.number in self._touched.nodes:
             self.result.files += 1
-            self.result.confirmed += bool(node.inexact)
         else:
             self.result.entries += 1
 
