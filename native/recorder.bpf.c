@@ -823,6 +823,11 @@ static __always_inline void offset_from_file(struct target *target, struct call_
 		read_field(&position, file, f_pos);
 	}
 	target->offset = position - args->result;
+	/* Another task has moved the shared position back since: where the bytes went is not known. */
+	if (target->offset < 0) {
+		target->offset = 0;
+		target->flags |= DK_F_AMBIGUOUS;
+	}
 }
 
 /* Is `outer` an inode of a stacked file system (overlayfs) that passed this write on to `inner`? */
@@ -1121,7 +1126,7 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 	} else {
 		record->length = args->result;
 		record->offset = target.offset;
-		if (!(target.flags & DK_F_IN_LOCK))
+		if (!(target.flags & DK_F_IN_LOCK) && plan.to_pointer)
 			record->offset = user_offset(plan.to_pointer, to, args->result);
 		record->source_offset = user_offset(plan.from_pointer, from, args->result);
 	}

@@ -45,12 +45,23 @@ def send(connection: socket.socket, message: Message, descriptors: Sequence[int]
     connection.sendmsg([json.dumps(message, separators=(",", ":")).encode()], ancillary, socket.MSG_NOSIGNAL)
 
 
+def _receive(connection: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
+    """Receive one datagram.
+
+    A peer that closed without having read all that was sent to it resets the connection, and the kernel reports that once
+    before it hands out what the peer had still said: then the call is made again.
+    """
+    room = socket.CMSG_SPACE(MAX_DESCRIPTORS * _INT_BYTES)
+    try:
+        return connection.recvmsg(MAX_MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return connection.recvmsg(MAX_MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+
+
 def receive(connection: socket.socket) -> tuple[Message, list[int]] | None:
     """Return the next message and its descriptors (close-on-exec), or None when the other side is gone."""
     try:
-        data, ancillary, flags, _ = connection.recvmsg(
-            MAX_MESSAGE_BYTES, socket.CMSG_SPACE(MAX_DESCRIPTORS * _INT_BYTES), socket.MSG_CMSG_CLOEXEC
-        )
+        data, ancillary, flags, _ = _receive(connection)
     except ConnectionResetError:
         return None
     descriptors = array.array("i")

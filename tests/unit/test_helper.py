@@ -137,3 +137,15 @@ def test_the_helper_outlives_the_signals_of_a_terminal(pair: tuple[socket.socket
     protocol.send(pair[0], {"op": "nonsense"})
     assert protocol.receive(pair[0]) is not None
     process.wait(timeout=5)
+
+
+def test_the_last_words_of_a_peer_that_left_things_unread_are_heard() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        protocol.send(ours, {"op": "segments", "numbers": []})
+        protocol.send(theirs, {"op": "stopped"})
+        theirs.close()
+        received = protocol.receive(ours)
+        assert received is not None
+        assert received[0] == {"op": "stopped"}
+        assert protocol.receive(ours) is None
