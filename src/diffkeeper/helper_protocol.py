@@ -48,7 +48,7 @@ def send(connection: socket.socket, message: Message, descriptors: Sequence[int]
 def _receive(connection: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
     """Receive one datagram.
 
-    A peer that closed without having read all that was sent to it resets the connection, and the kernel reports that once
+    A peer that closed without having read all that was sent to it resets the connection. The kernel reports that once,
     before it hands out what the peer had still said: then the call is made again.
     """
     room = socket.CMSG_SPACE(MAX_DESCRIPTORS * _INT_BYTES)
