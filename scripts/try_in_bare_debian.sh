@@ -7,6 +7,7 @@
 #   BARE_TREE    where the tree is made and kept (default: a temporary directory, removed at the end)
 #   BARE_SUITE   bookworm (default), trixie, noble …;   BARE_MIRROR   where debootstrap gets it
 #   BARE_SOURCES an apt sources file to carry in;       BARE_CA      a CA bundle to carry in
+#   BARE_DEVPTS  no: mount only /proc and /sys
 #   PIP_* and proxy variables pass through, and so does an index or a wheel folder only when it is reachable from inside.
 set -euo pipefail
 checkout=$(cd "$(dirname "$0")/.." && pwd)
@@ -31,7 +32,8 @@ if [ ! -e "$tree/usr/bin/make" ]; then
 fi
 mount -t proc proc "$tree/proc"
 mount --rbind --make-rslave /sys "$tree/sys"
-mount -t devpts -o newinstance,ptmxmode=666 devpts "$tree/dev/pts" # tests of what a command sees of its terminal
+# Tests of what a command sees of its terminal need pseudo-terminals; without, they skip.
+[ "${BARE_DEVPTS:-yes}" = no ] || mount -t devpts -o newinstance,ptmxmode=666 devpts "$tree/dev/pts"
 cp /etc/resolv.conf "$tree/etc/resolv.conf"
 [ -z "${BARE_SOURCES:-}" ] || cp "$BARE_SOURCES" "$tree/etc/apt/sources.list.d/"
 settings=(PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8)

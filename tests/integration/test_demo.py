@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 from diffkeeper import Trace
 from integration.recorder import plain_environment, run
+from integration.ways import open_terminal
 from oracle.recorded import diffkeeper
 
 pytestmark = pytest.mark.ebpf
@@ -157,7 +157,7 @@ def test_an_index_as_baseline_keeps_no_content_and_the_export_says_so(folder: Pa
 def test_output_stands_on_the_timeline_and_the_command_keeps_its_terminal(folder: Path) -> None:
     """There both streams are one open file, and the number of the descriptor says which is meant."""
     script = "import os; os.write(1, b'on a terminal\\n' * all(map(os.isatty, range(3)))); os.write(2, b'complaint\\n')"
-    master, slave = pty.openpty()
+    master, slave = open_terminal()
     process = subprocess.Popen(
         diffkeeper("record", "-q", "--state-dir=../trace", "--", sys.executable, "-c", script),
         cwd=folder,
