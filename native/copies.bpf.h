@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Copies inside the kernel, whose bytes are taken from the page cache.
+ */
+#ifndef DIFFKEEPER_COPIES_BPF_H
+#define DIFFKEEPER_COPIES_BPF_H
+
+/* The page cache. */
+
+struct cache_walk {
+	u64 index; /* of the page in the file */
+	u64 entry;
+};
+
+static long cache_step(u32 level, void *context)
+{
+	struct cache_walk *walk = context;
+	struct xa_node *node = (struct xa_node *)(walk->entry - 2);
+	u64 slot, entry = 0;
+	u8 shift = 0;
+
+	/* Internal entries end in binary 10; below 4096 they are siblings, which is settled where they are met. */
+	if ((walk->entry & 3) != 2 || walk->entry < 4096)
+		return 1;
+	read_field(&shift, node, shift);
+	slot = walk->index >> (shift & 63) & 63;
+	bpf_probe_read_kernel(&entry, sizeof(entry), (u8 *)&node->slots + slot * sizeof(void *));
+	if ((entry & 3) == 2 && entry < (64 << 2))
+		bpf_probe_read_kernel(&entry, sizeof(entry), (u8 *)&node->slots + (entry >> 2) * sizeof(void *));
+	walk->entry = entry;
+	return shift == 0;
+}
+
+/* The folio that holds a page of a file, or 0 (lib/xarray.c's xas_load, without its locks: the caller's task holds it).
+ */
+__noinline u64 find_folio(u64 pointer, u64 index)
+{
+	struct inode *inode = (struct inode *)pointer;
+	struct address_space *mapping = 0;
+	struct cache_walk walk = {.index = index};
+
+	read_field(&mapping, inode, i_mapping);
+	read_field((void **)&walk.entry, mapping, i_pages.xa_head);
+	bpf_loop(12, cache_step, &walk, 0);
+	return walk.entry & 3 ? 0 : walk.entry;
+}
+
+/* Where the byte at `offset` of a file stands in the kernel's linear map, or 0. What follows in the folio follows
+ * there. */
+__noinline u64 find_cached(u64 inode, u64 offset)
+{
+	u64 folio = find_folio(inode, offset >> 12), page_bytes = counters.page_struct_bytes;
+	unsigned long first = 0;
+
+	if (!folio || !page_bytes)
+		return 0;
+	read_field(&first, (struct folio *)folio, index);
+	return counters.linear_map + (((folio - counters.page_array) / page_bytes + (offset >> 12) - first) << 12) +
+	       (offset & 4095);
+}
+
+/*
+ * Bytes that a copy inside the kernel has just put into a folio, which the task still holds locked: they are sent from
+ * there, so that nobody needs to read them back later, when the file may be another or gone.
+ */
+__noinline int send_cached(struct dk_task *state, u64 offset, u64 length)
+{
+	u32 zero = 0;
+	struct pieces *pieces = bpf_map_lookup_elem(&piece_loops, &zero);
+	u64 from, inode;
+
+	if (!pieces || !state || state->copy_is_off)
+		return 0;
+	inode = state->lock_inode;
+	state->copy_is_off = 1;
+	from = find_cached(inode, offset);
+	if (!from || !is_inline_possible(length) || !is_readable((struct inode *)inode))
+		return 0;
+	if (!state->copy_sequence)
+		state->copy_sequence = __sync_fetch_and_add(&counters.sequence, 1) + 1;
+	__builtin_memset(pieces, 0, sizeof(*pieces));
+	pieces->is_kernel = 1;
+	pieces->buffer = from;
+	pieces->left = pieces->total = length;
+	pieces->start = offset - state->lock_offset;
+	pieces->sequence = state->copy_sequence;
+	bpf_loop(2 + (length >> 16), send_piece, 0, 0);
+	state->copy_is_off = pieces->failed || pieces->total;
+	return 0;
+}
+
+/*
+ * Not attached: run once at start to find the two bases, from two pointers into them and from bytes that are known.
+ * ctx: a descriptor, a page of it, an address to read (0: none).
+ */
+SEC("raw_tp/sys_enter")
+int probe(u64 *ctx)
+{
+	struct inode *inode = inode_of(file_of(ctx[0]));
+
+	counters.probe_task = bpf_get_current_task();
+	counters.page_struct_bytes = type_bytes(struct page);
+	if (inode)
+		counters.probe_folio = find_folio((u64)inode, ctx[1]);
+	__builtin_memset(counters.probe_bytes, 0, sizeof(counters.probe_bytes));
+	if (ctx[2])
+		bpf_probe_read_kernel(counters.probe_bytes, sizeof(counters.probe_bytes), (void *)ctx[2]);
+	return 0;
+}
+
+/* Calls. */
+
+static __always_inline s64 user_offset(u64 pointer, struct file *file, s64 result)
+{
+	s64 position = 0;
+
+	if (pointer)
+		bpf_probe_read_user(&position, sizeof(position), (void *)pointer);
+	else if (file)
+		read_field(&position, file, f_pos);
+	return position - result;
+}
+
+struct copy_plan {
+	u32 from;
+	u32 to;
+	u64 from_pointer;
+	u64 to_pointer;
+	u8 op;
+};
+
+static __always_inline void plan_copy(struct copy_plan *plan, struct call_args *args)
+{
+	if (args->call == CALL_SENDFILE) {
+		plan->to = args->a[0];
+		plan->from = args->a[1];
+		plan->from_pointer = args->a[2];
+		plan->op = DK_OP_SENDFILE;
+		return;
+	}
+	plan->from = args->a[0];
+	plan->from_pointer = args->a[1];
+	plan->to = args->a[2];
+	plan->to_pointer = args->a[3];
+	plan->op = args->call == CALL_SPLICE ? DK_OP_SPLICE : DK_OP_COPY_RANGE;
+}
+
+/* FICLONE (whole file) and FICLONERANGE: result becomes the number of bytes cloned. */
+static __always_inline int read_clone(struct dk_copy *record, struct call_args *args, struct copy_plan *plan)
+{
+	struct {
+		s64 fd;
+		u64 from, length, to;
+	} range = {0};
+
+	plan->op = DK_OP_CLONE;
+	plan->to = args->a[0];
+	if ((u32)args->a[1] == FICLONE) {
+		plan->from = args->a[2];
+		return 1;
+	}
+	if ((u32)args->a[1] != FICLONERANGE || bpf_probe_read_user(&range, sizeof(range), (void *)args->a[2]))
+		return 0;
+	plan->from = range.fd;
+	record->source_offset = range.from;
+	record->offset = range.to;
+	record->length = range.length;
+	return 1;
+}
+
+__noinline int leave_copy(struct call_args *args, struct dk_task *state)
+{
+	struct scratch *space = scratch();
+	struct dk_copy *record = (void *)space;
+	struct copy_plan plan = {0};
+	struct target target = {0};
+	struct file *from, *to;
+	struct inode *source;
+	u32 stream, verdict;
+	int is_clone;
+
+	if (!space || !args || !state)
+		return 0;
+	is_clone = args->call == CALL_IOCTL;
+	if (!is_clone && args->result <= 0)
+		return 0;
+	record->source_offset = record->offset = record->length = 0;
+	if (is_clone) {
+		if (!read_clone(record, args, &plan))
+			return 0;
+	} else {
+		plan_copy(&plan, args);
+	}
+	to = file_of(plan.to);
+	from = file_of(plan.from);
+	stream = is_clone ? 0 : output_stream(to, plan.to);
+	if (stream)
+		send_output(args, state, stream);
+	if (!find_target(&target, args, state, plan.to))
+		return 0;
+	verdict = verdict_of(target.inode);
+	if (verdict == OUTSIDE)
+		return 0;
+	source = inode_of(from);
+	fill_header(&record->header, DK_COPY, plan.op, sizeof(*record));
+	if (state->copy_sequence)
+		record->header.sequence = state->copy_sequence;
+	record->header.flags = target.flags | doubt(verdict) | writer_flags(state);
+	record->header.result = args->result;
+	record->header.enter_ns = state->enter_ns;
+	if (target.t_ns)
+		record->header.t_ns = target.t_ns;
+	read_inode(&record->inode, target.inode);
+	record->source.ino = 0;
+	if (source && is_regular(mode_of(source)))
+		read_inode(&record->source, source);
+	if (is_clone) {
+		if (!record->length)
+			record->length = record->source.size - record->source_offset;
+	} else {
+		record->length = args->result;
+		record->offset = target.offset;
+		if (!(target.flags & DK_F_IN_LOCK) && plan.to_pointer)
+			record->offset = user_offset(plan.to_pointer, to, args->result);
+		record->source_offset = user_offset(plan.from_pointer, from, args->result);
+	}
+	if (state->copy_sequence)
+		record->header.flags |= DK_F_MORE;
+	if (state->copy_sequence ? state->copy_is_off || !(target.flags & DK_F_IN_LOCK)
+				 : !record->source.ino || verdict_of(source) != INSIDE)
+		record->header.flags |= DK_F_BY_REFERENCE;
+	put(record, sizeof(*record), record->header.flags & DK_F_BY_REFERENCE);
+	return 0;
+}
+
+#endif

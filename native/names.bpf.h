@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Changes of names, placed by the inodes that a call touched.
+ */
+#ifndef DIFFKEEPER_NAMES_BPF_H
+#define DIFFKEEPER_NAMES_BPF_H
+
+/* Touched inodes. */
+
+static __always_inline int note_touched(struct inode *inode)
+{
+	struct dk_task *state = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
+	unsigned long ino = 0;
+	u32 count;
+
+	/* Only inodes on a root's file system: below overlayfs its upper inodes are touched as well. */
+	if (!state || state->call <= CALL_LAST_COPY || !is_root_device(device_of(inode)))
+		return 0;
+	count = state->touched_count;
+	/*
+	 * Names change under their directories' locks, all of which are held when the first directory is touched. What
+	 * is touched later may be so after they were let go: a file that lost its last name is freed there.
+	 */
+	if (!state->has_touched_directory)
+		state->touched_ns = bpf_ktime_get_ns();
+	if (is_directory(mode_of(inode)))
+		state->has_touched_directory = 1;
+	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
+		if (i < count && state->touched[i].pointer == (u64)inode)
+			return 0;
+	if (count >= DK_TOUCHED_MAX)
+		return 0;
+	read_field(&ino, inode, i_ino);
+	state->touched[count].pointer = (u64)inode;
+	state->touched[count].ino = ino;
+	state->touched_count = count + 1;
+	return 0;
+}
+
+/* The inode behind entry i, or 0 when it was freed and its memory used again. */
+static __always_inline struct inode *touched_inode(struct dk_task *state, u32 i)
+{
+	struct inode *inode = (struct inode *)state->touched[i].pointer;
+	unsigned long ino = 0;
+
+	read_field(&ino, inode, i_ino);
+	if (state->touched[i].ino && state->touched[i].ino != ino)
+		return 0;
+	return inode;
+}
+
+/*
+ * Does a change of names concern a root? Names stand in directories: what is not known (a file with links elsewhere, a
+ * directory just removed) counts only where no directory gives an answer.
+ */
+__noinline u32 any_touched_inside(struct dk_task *state)
+{
+	u32 is_unknown = 0, is_outside = 0, answer;
+	struct inode *inode;
+
+	if (!state)
+		return 0;
+	for (u32 i = 0; i < DK_TOUCHED_MAX; i++) {
+		if (i >= state->touched_count)
+			break;
+		inode = touched_inode(state, i);
+		if (!inode)
+			continue;
+		answer = verdict_of(inode);
+		if (answer == INSIDE)
+			return 1;
+		if (answer == UNKNOWN)
+			is_unknown = 1;
+		else if (is_directory(mode_of(inode)))
+			is_outside = 1;
+	}
+	return is_unknown && !is_outside;
+}
+
+struct touched_list {
+	struct dk_inode inodes[DK_TOUCHED_MAX];
+};
+
+__noinline u32 fill_touched(struct touched_list *list, struct dk_task *state)
+{
+	struct dk_inode *to;
+	struct inode *inode;
+	u32 count = 0;
+
+	if (!list || !state)
+		return 0;
+	to = list->inodes;
+	for (u32 i = 0; i < DK_TOUCHED_MAX; i++) {
+		if (i >= state->touched_count)
+			break;
+		inode = touched_inode(state, i);
+		if (inode) {
+			read_inode(to + i, inode);
+		} else {
+			__builtin_memset(to + i, 0, sizeof(*to));
+			to[i].ino = state->touched[i].ino;
+		}
+		count = i + 1;
+	}
+	return count;
+}
+
+/* Calls. */
+
+/* What a path starts from: the task's root where it is absolute, else a descriptor or the working directory; or 0. */
+__noinline u64 find_base(s32 fd, u32 is_absolute)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct inode *inode = 0;
+
+	if (!is_absolute && fd != AT_FDCWD)
+		return (u64)inode_of(file_of(fd));
+	if (!task->fs)
+		return 0;
+	if (is_absolute)
+		read_field(&inode, task->fs->root.dentry, d_inode);
+	else
+		read_field(&inode, task->fs->pwd.dentry, d_inode);
+	return (u64)inode;
+}
+
+static __always_inline void fill_base(struct dk_base *to, s32 fd, u8 first)
+{
+	struct inode *inode = (struct inode *)find_base(fd, first == '/');
+
+	to->ino = 0;
+	to->dev = to->generation = 0;
+	if (inode)
+		read_base(to, inode);
+}
+
+struct name_plan {
+	u64 path;
+	u64 path2;
+	s32 base;
+	s32 base2;
+	u32 flags;
+	u32 room; /* for path, with its end */
+	u8 op;
+};
+
+__noinline int plan_name(struct name_plan *plan, struct call_args *args)
+{
+	u64 *a;
+
+	if (!plan || !args)
+		return 0;
+	a = args->a;
+	plan->base = plan->base2 = AT_FDCWD;
+	plan->room = DK_PATH_MAX;
+	switch (args->call) {
+	case CALL_MKDIR:
+	case CALL_MKNOD:
+	case CALL_UNLINK:
+	case CALL_RMDIR:
+		plan->path = a[0];
+		plan->op = args->call == CALL_MKDIR    ? DK_OP_MKDIR
+			   : args->call == CALL_MKNOD  ? DK_OP_MKNOD
+			   : args->call == CALL_UNLINK ? DK_OP_UNLINK
+						       : DK_OP_RMDIR;
+		return 1;
+	case CALL_MKDIRAT:
+	case CALL_MKNODAT:
+	case CALL_UNLINKAT:
+		plan->base = a[0];
+		plan->path = a[1];
+		plan->op = args->call == CALL_MKDIRAT	? DK_OP_MKDIR
+			   : args->call == CALL_MKNODAT ? DK_OP_MKNOD
+			   : (a[2] & AT_REMOVEDIR)	? DK_OP_RMDIR
+							: DK_OP_UNLINK;
+		return 1;
+	case CALL_BIND:
+		plan->path = a[1] + 2; /* sockaddr_un: family, then a path that need not be ended */
+		plan->room = (u32)a[2] - 1;
+		plan->op = DK_OP_MKNOD;
+		return a[2] > 3 && a[2] <= 110;
+	case CALL_SYMLINK:
+		plan->path2 = a[0];
+		plan->path = a[1];
+		plan->op = DK_OP_SYMLINK;
+		return 1;
+	case CALL_SYMLINKAT:
+		plan->path2 = a[0];
+		plan->base = a[1];
+		plan->path = a[2];
+		plan->op = DK_OP_SYMLINK;
+		return 1;
+	case CALL_LINK:
+	case CALL_RENAME:
+		plan->path = a[0];
+		plan->path2 = a[1];
+		plan->op = args->call == CALL_LINK ? DK_OP_LINK : DK_OP_RENAME;
+		return 1;
+	case CALL_LINKAT:
+	case CALL_RENAMEAT:
+	case CALL_RENAMEAT2:
+		plan->base = a[0];
+		plan->path = a[1];
+		plan->base2 = a[2];
+		plan->path2 = a[3];
+		plan->flags = args->call == CALL_RENAMEAT ? 0 : a[4];
+		plan->op = args->call == CALL_LINKAT ? DK_OP_LINK : DK_OP_RENAME;
+		return 1;
+	}
+	return 0;
+}
+
+/* What a touched inode adds to the sums of settle_verdicts: a global function, whose result the verifier forgets. */
+enum { DIRECTORY_INSIDE = 1, DIRECTORY_OUTSIDE = 1 << 8, FILE_INSIDE = 1 << 16 };
+
+__noinline u32 classify_touched(struct dk_task *state, u32 i, u32 op)
+{
+	struct inode *inode;
+
+	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
+		return 0;
+	inode = touched_inode(state, i);
+	if (!inode)
+		return 0;
+	if (is_directory(mode_of(inode)))
+		return verdict_of(inode) == INSIDE ? DIRECTORY_INSIDE : DIRECTORY_OUTSIDE;
+	if (op == DK_OP_LINK)
+		return FILE_INSIDE * names_inside((u64)inode);
+	return verdict_of(inode) != OUTSIDE ? FILE_INSIDE : 0;
+}
+
+/* Void the verdict of a touched file; a directory's stays: returns 1 for it. */
+__noinline u32 forget_touched(struct dk_task *state, u32 i)
+{
+	struct inode *inode;
+
+	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
+		return 0;
+	inode = touched_inode(state, i);
+	if (!inode)
+		return 0;
+	if (is_directory(mode_of(inode)))
+		return 1;
+	forget_verdict(inode);
+	return 0;
+}
+
+/* Verdicts after names moved: void those of files, and all of them where a directory may have moved. True: an import.
+ */
+__noinline int settle_verdicts(struct dk_task *state, u32 op)
+{
+	u32 directories = 0, sum = 0, inside, outside, files;
+
+	if (!state)
+		return 0;
+	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
+		directories += forget_touched(state, i);
+	if (directories > 1)
+		__sync_fetch_and_add(&counters.epoch, 1);
+	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
+		sum += classify_touched(state, i, op);
+	inside = sum & 0xff;
+	outside = sum >> 8 & 0xff;
+	files = sum >> 16;
+	if (op == DK_OP_LINK)
+		return files < 2;
+	return inside && outside && (inside > 1 || files);
+}
+
+/* A string of the caller, behind `at`; returns the offset behind it, padded, and its length. */
+static __always_inline u64 read_string(struct scratch *space, u64 at, u64 from, u32 room, u32 *length)
+{
+	long got;
+
+	*length = 0;
+	at &= 0x1fff;
+	if (!from)
+		return at;
+	if (room > DK_PATH_MAX)
+		room = DK_PATH_MAX;
+	got = bpf_probe_read_user_str(space->bytes + at, room, (void *)from);
+	if (got <= 1)
+		return at;
+	*length = got - 1;
+	return at + pad8((got - 1) & 0xfff);
+}
+
+__noinline int leave_name(struct call_args *args, struct dk_task *state)
+{
+	struct scratch *space = scratch();
+	struct dk_name *record = (void *)space;
+	struct name_plan plan = {0};
+	int is_import = 0;
+	u64 end, path, path2;
+	u32 length;
+
+	/* Nothing touched where the hooks stand: one hard link renamed onto another, which POSIX calls no change. */
+	if (!space || !args || !state || !plan_name(&plan, args) || (settings.has_touch_hooks && !state->touched_count))
+		return 0;
+	if (plan.op == DK_OP_RENAME || plan.op == DK_OP_LINK)
+		is_import = settle_verdicts(state, plan.op);
+	if (settings.has_touch_hooks && !any_touched_inside(state))
+		return 0;
+	fill_header(&record->header, DK_NAME, plan.op, 0);
+	record->header.flags = writer_flags(state);
+	if (!settings.has_touch_hooks)
+		record->header.flags |= DK_F_UNTOUCHED;
+	if (is_import)
+		record->header.flags |= DK_F_IMPORT;
+	fill_times(&record->header, state);
+	record->call_flags = plan.flags;
+	record->zero = 0;
+	record->touched = fill_touched((struct touched_list *)(record + 1), state);
+	end = sizeof(*record) + (record->touched & 15) * sizeof(struct dk_inode);
+	path = end;
+	end = read_string(space, end, plan.path, plan.room, &length);
+	record->path_len = length;
+	path2 = end;
+	end = read_string(space, end, plan.path2, DK_PATH_MAX, &length);
+	record->path2_len = length;
+	fill_base(&record->base, plan.base, space->bytes[path & 0xfff]);
+	fill_base(&record->base2, plan.base2, space->bytes[path2 & 0x1fff]);
+	end &= 0x3fff;
+	record->header.size = end;
+	put(record, end, is_import);
+	return 0;
+}
+
+#endif

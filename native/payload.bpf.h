@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Payload: bytes of a caller, or of the page cache, in the record or as pieces before it.
+ */
+#ifndef DIFFKEEPER_PAYLOAD_BPF_H
+#define DIFFKEEPER_PAYLOAD_BPF_H
+
+struct iovec {
+	u64 base;
+	u64 len;
+};
+
+#define SEND_PIECE(BUCKET) \
+	do { \
+		struct dk_piece *piece = bpf_ringbuf_reserve(&ring, sizeof(*piece) + (BUCKET), 0); \
+		if (!piece) { \
+			pieces->failed = 1; \
+			return 1; \
+		} \
+		piece->size = sizeof(*piece) + pad8(length); \
+		piece->type = DK_PIECE; \
+		piece->zero = 0; \
+		piece->flags = 0; \
+		piece->sequence = pieces->sequence; \
+		piece->start = pieces->start; \
+		piece->payload = length; \
+		piece->zero2 = 0; \
+		if (pieces->is_kernel ? bpf_probe_read_kernel(piece + 1, length, (void *)pieces->buffer) \
+				      : bpf_probe_read_user(piece + 1, length, (void *)pieces->buffer)) { \
+			piece->payload = 0; \
+			piece->size = sizeof(*piece); \
+			pieces->failed = 1; \
+		} \
+		bpf_ringbuf_submit(piece, BPF_RB_NO_WAKEUP); \
+	} while (0)
+
+static long send_piece(u32 index, void *context)
+{
+	u32 zero = 0;
+	struct pieces *pieces = bpf_map_lookup_elem(&piece_loops, &zero);
+	struct iovec iov = {0};
+	u64 length;
+
+	if (!pieces)
+		return 1;
+	if (!pieces->left) {
+		if (!pieces->iov)
+			return 1;
+		if (bpf_probe_read_user(&iov, sizeof(iov), (void *)pieces->iov)) {
+			pieces->failed = 1;
+			return 1;
+		}
+		pieces->iov += sizeof(iov);
+		pieces->buffer = iov.base;
+		pieces->left = iov.len < pieces->total ? iov.len : pieces->total;
+		if (!pieces->left)
+			return 0;
+	}
+	length = pieces->left;
+	if (length <= 512) {
+		barrier_var(length);
+		if (length > 512)
+			return 1;
+		SEND_PIECE(512);
+	} else if (length <= 8192) {
+		barrier_var(length);
+		if (length > 8192)
+			return 1;
+		SEND_PIECE(8192);
+	} else {
+		if (length > DK_PIECE_MAX)
+			length = DK_PIECE_MAX;
+		barrier_var(length);
+		if (length > DK_PIECE_MAX)
+			return 1;
+		SEND_PIECE(DK_PIECE_MAX);
+	}
+	pieces->buffer += length;
+	pieces->left -= length;
+	pieces->start += length;
+	pieces->total -= length;
+	return pieces->total == 0;
+}
+
+/* Send the caller's buffer, or its vector, as pieces; true when a part is missing. */
+__noinline int send_pieces(struct call_args *args, u64 sequence)
+{
+	u32 zero = 0, times;
+	struct pieces *pieces = bpf_map_lookup_elem(&piece_loops, &zero);
+
+	if (!pieces || !args)
+		return 1;
+	times = 2 + ((u64)args->result >> 16);
+	__builtin_memset(pieces, 0, sizeof(*pieces));
+	pieces->total = args->result;
+	pieces->sequence = sequence;
+	if (args->call == CALL_WRITEV || args->call == CALL_PWRITEV) {
+		pieces->iov = args->a[1];
+		times += 1024;
+	} else {
+		pieces->buffer = args->a[1];
+		pieces->left = args->result;
+	}
+	bpf_loop(times, send_piece, 0, 0);
+	return pieces->failed || pieces->total;
+}
+
+/* Payload goes inline below half a ring; above, only what is no larger than the record itself; above 90 %, none. */
+static __always_inline int is_inline_possible(u64 length)
+{
+	u64 used = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
+
+	if (used < settings.ring_bytes / 2)
+		return 1;
+	return used < settings.ring_bytes / 10 * 9 && length <= 512;
+}
+
+struct target {
+	struct inode *inode;
+	s64 offset;
+	u64 t_ns;
+	u64 enter_ns;
+	u32 flags;
+	u32 zero;
+};
+
+static __always_inline void fill_data(struct dk_data *record, struct call_args *args, struct target *target, u16 flags)
+{
+	fill_header(&record->header, DK_DATA, DK_OP_WRITE, sizeof(*record));
+	record->header.flags = flags;
+	record->header.result = args->result;
+	record->header.enter_ns = target->enter_ns;
+	if (target->t_ns)
+		record->header.t_ns = target->t_ns;
+	record->offset = target->offset;
+	record->length = args->result;
+	record->payload = 0;
+	record->zero = 0;
+	read_inode(&record->inode, target->inode);
+}
+
+#define SEND_DATA(BUCKET) \
+	do { \
+		struct dk_data *record = bpf_ringbuf_reserve(&ring, sizeof(*record) + (BUCKET), 0); \
+		if (!record) \
+			break; \
+		fill_data(record, args, target, flags); \
+		record->payload = length; \
+		record->header.size = sizeof(*record) + pad8(length); \
+		if (bpf_probe_read_user(record + 1, length, (void *)buffer)) { \
+			record->payload = 0; \
+			record->header.size = sizeof(*record); \
+			record->header.flags |= DK_F_FAULT | DK_F_BY_REFERENCE; \
+			bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP); \
+			return 0; \
+		} \
+		bpf_ringbuf_submit(record, wake(0)); \
+		return 0; \
+	} while (0)
+
+/* One buffer that fits one record: the common case, one reservation and one copy. */
+__noinline int send_data_inline(struct call_args *args, struct target *target, u64 buffer, u16 flags)
+{
+	u64 length;
+
+	if (!args || !target)
+		return 1;
+	length = args->result;
+	if (length <= 64) {
+		barrier_var(length);
+		if (length > 64)
+			return 1;
+		SEND_DATA(64);
+	} else if (length <= 512) {
+		barrier_var(length);
+		if (length > 512)
+			return 1;
+		SEND_DATA(512);
+	} else if (length <= 4096) {
+		barrier_var(length);
+		if (length > 4096)
+			return 1;
+		SEND_DATA(4096);
+	} else if (length <= 16384) {
+		barrier_var(length);
+		if (length > 16384)
+			return 1;
+		SEND_DATA(16384);
+	} else {
+		barrier_var(length);
+		if (length > DK_PIECE_MAX)
+			return 1;
+		SEND_DATA(DK_PIECE_MAX);
+	}
+	return 1;
+}
+
+/* A record without payload: pieces follow, or the drain thread reads the bytes back. */
+__noinline int send_data_apart(struct call_args *args, struct target *target, u16 flags)
+{
+	struct scratch *space = scratch();
+	struct dk_data *record = (void *)space;
+	u64 sequence;
+
+	if (!space || !args || !target)
+		return 0;
+	fill_data(record, args, target, flags);
+	sequence = record->header.sequence;
+	if (!(flags & DK_F_BY_REFERENCE)) {
+		if (!send_pieces(args, sequence)) {
+			record->header.flags |= DK_F_MORE;
+			put(record, sizeof(*record), 0);
+			return 0;
+		}
+		record->header.flags |= DK_F_MORE | DK_F_FAULT | DK_F_BY_REFERENCE;
+	}
+	put(record, sizeof(*record), 1);
+	return 0;
+}
+
+/* May the owner of the trace read this file? Its bytes are none of theirs otherwise. */
+static __always_inline int is_readable(struct inode *inode)
+{
+	u32 uid = 0, gid = 0, mode = mode_of(inode);
+
+	if (!settings.reader_uid || (mode & 0004))
+		return 1;
+	read_field(&uid, inode, i_uid.val);
+	read_field(&gid, inode, i_gid.val);
+	return (uid == settings.reader_uid && (mode & 0400)) || (gid == settings.reader_gid && (mode & 0040));
+}
+
+static __always_inline int send_data(struct call_args *args, struct target *target, u16 flags)
+{
+	int is_vector = args->call == CALL_WRITEV || args->call == CALL_PWRITEV;
+	struct iovec iov = {0};
+	u64 buffer = args->a[1];
+
+	if (!is_readable(target->inode))
+		return send_data_apart(args, target, flags | DK_F_BY_REFERENCE | DK_F_FAULT);
+	if (!is_inline_possible(args->result))
+		return send_data_apart(args, target, flags | DK_F_BY_REFERENCE);
+	if (is_vector) {
+		if (args->a[2] != 1 || bpf_probe_read_user(&iov, sizeof(iov), (void *)buffer))
+			return send_data_apart(args, target, flags);
+		buffer = iov.base;
+	}
+	if (args->result <= DK_PIECE_MAX && !send_data_inline(args, target, buffer, flags))
+		return 0;
+	return send_data_apart(args, target, flags);
+}
+
+#endif

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Reading the kernel: open files, inodes, the directories that paths start from.
+ */
+#ifndef DIFFKEEPER_READING_BPF_H
+#define DIFFKEEPER_READING_BPF_H
+
+struct call_args {
+	u64 a[6];
+	s64 result;
+	u32 call;
+	u32 flags;
+};
+
+static __always_inline struct dk_task *state_of(struct task_struct *task, u64 create)
+{
+	struct dk_task *state = bpf_task_storage_get(&tasks, task, 0, create);
+
+	if (!state && create)
+		__sync_fetch_and_add(&counters.lost[DK_LOST_TABLE], 1);
+	return state;
+}
+
+static __always_inline struct scratch *scratch(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratches, &zero);
+}
+
+/*
+ * The open file behind a descriptor of the current task, or 0. A global function, verified once, and without loads
+ * through trusted pointers: each of those makes the verifier search the whole of BTF, 2 to 3 ms a place.
+ */
+__noinline u64 find_file(u32 fd)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct files_struct *files = 0;
+	struct fdtable *table = 0;
+	struct file **array = 0, *file = 0;
+	u32 count = 0;
+
+	read_field(&files, task, files);
+	if (!files)
+		return 0;
+	read_field(&table, files, fdt);
+	read_field(&count, table, max_fds);
+	if (fd >= count)
+		return 0;
+	read_field(&array, table, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), array + fd);
+	return (u64)file;
+}
+
+static __always_inline struct file *file_of(u32 fd)
+{
+	return (struct file *)find_file(fd);
+}
+
+static __always_inline struct inode *inode_of(struct file *file)
+{
+	struct inode *inode = 0;
+
+	if (file)
+		read_field(&inode, file, f_inode);
+	return inode;
+}
+
+static __always_inline u32 device_of(struct inode *inode)
+{
+	struct super_block *sb = 0;
+	u32 dev = 0;
+
+	read_field(&sb, inode, i_sb);
+	read_field(&dev, sb, s_dev);
+	return dev;
+}
+
+static __always_inline u32 mode_of(struct inode *inode)
+{
+	u16 mode = 0;
+
+	read_field(&mode, inode, i_mode);
+	return mode;
+}
+
+static __always_inline int is_directory(u32 mode)
+{
+	return (mode & S_IFMT) == S_IFDIR;
+}
+
+static __always_inline int is_regular(u32 mode)
+{
+	return (mode & S_IFMT) == S_IFREG;
+}
+
+/* mtime on kernels before 6.11. */
+static __always_inline void read_mtime(struct dk_inode *to, struct inode *from)
+{
+	struct inode___private *hidden = (void *)from;
+	struct inode___plain *plain = (void *)from;
+	struct timespec64 when = {0};
+
+	if (field_exists(hidden->__i_mtime))
+		read_field(&when, hidden, __i_mtime);
+	else
+		read_field(&when, plain, i_mtime);
+	to->mtime_sec = when.tv_sec;
+	to->mtime_nsec = when.tv_nsec;
+}
+
+/*
+ * All fields at once: on known kernels they lie in the first bytes of an inode, and one read of those costs as much as
+ * one of a single field. What lies behind them is read alone; the verifier removes the branch that is not taken.
+ */
+enum { INODE_HEAD = 168 };
+
+#define take_field(to, from, field) \
+	do { \
+		u64 at_ = field_offset((from)->field); \
+		if (at_ + sizeof(*(to)) <= INODE_HEAD) \
+			__builtin_memcpy((to), head + at_, sizeof(*(to))); \
+		else \
+			read_field((to), from, field); \
+	} while (0)
+
+__noinline int copy_inode(struct dk_inode *to, u64 pointer)
+{
+	struct inode *from = (struct inode *)pointer;
+	struct inode___flat *flat = (void *)from;
+	struct super_block *sb = 0;
+	unsigned long ino = 0;
+	u8 head[INODE_HEAD];
+	u16 mode = 0;
+
+	if (!to)
+		return 0;
+	if (bpf_probe_read_kernel(head, sizeof(head), from))
+		__builtin_memset(head, 0, sizeof(head));
+	take_field(&ino, from, i_ino);
+	take_field(&mode, from, i_mode);
+	take_field(&sb, from, i_sb);
+	to->ino = ino;
+	to->mode = mode;
+	to->dev = 0;
+	read_field(&to->dev, sb, s_dev);
+	take_field(&to->generation, from, i_generation);
+	take_field(&to->nlink, from, i_nlink);
+	take_field(&to->uid, from, i_uid.val);
+	take_field(&to->gid, from, i_gid.val);
+	take_field((s64 *)&to->size, from, i_size);
+	take_field(&to->rdev, from, i_rdev);
+	if (field_exists(flat->i_mtime_sec)) {
+		take_field(&to->mtime_sec, flat, i_mtime_sec);
+		take_field(&to->mtime_nsec, flat, i_mtime_nsec);
+	} else {
+		read_mtime(to, from);
+	}
+	return 0;
+}
+
+static __always_inline void read_inode(struct dk_inode *to, struct inode *from)
+{
+	copy_inode(to, (u64)from);
+}
+
+static __always_inline void read_base(struct dk_base *to, struct inode *from)
+{
+	unsigned long ino = 0;
+
+	read_field(&ino, from, i_ino);
+	to->ino = ino;
+	to->dev = device_of(from);
+	to->generation = 0;
+	read_field(&to->generation, from, i_generation);
+}
+
+/* The first dentry of an inode: a directory has exactly one. */
+static __always_inline struct dentry *alias_of(struct inode *inode)
+{
+	struct hlist_node *node = 0;
+
+	read_field(&node, inode, i_dentry.first);
+	if (!node)
+		return 0;
+	return (struct dentry *)((char *)node -
+				 (u64)__builtin_preserve_access_index(&((struct dentry *)0)->d_u.d_alias));
+}
+
+#endif

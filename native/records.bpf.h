@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Records: their headers, the ring, whose they are.
+ */
+#ifndef DIFFKEEPER_RECORDS_BPF_H
+#define DIFFKEEPER_RECORDS_BPF_H
+
+static __always_inline u64 pad8(u64 length)
+{
+	return (length + 7) & ~7ULL;
+}
+
+static __always_inline u64 wake(int now)
+{
+	if (now || bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > settings.ring_bytes / 8)
+		return BPF_RB_FORCE_WAKEUP;
+	return BPF_RB_NO_WAKEUP;
+}
+
+static __always_inline void count_lost(void)
+{
+	__sync_fetch_and_add(&counters.lost[DK_LOST_RING], 1);
+}
+
+static __always_inline void put(void *record, u64 size, int now)
+{
+	if (size > sizeof(struct scratch))
+		return count_lost();
+	if (bpf_ringbuf_output(&ring, record, size, wake(now)))
+		count_lost();
+}
+
+static __always_inline void fill_header(struct dk_header *header, u8 type, u8 op, u32 size)
+{
+	u64 id = bpf_get_current_pid_tgid();
+
+	header->size = size;
+	header->type = type;
+	header->op = op;
+	header->flags = 0;
+	header->sequence = __sync_fetch_and_add(&counters.sequence, 1) + 1;
+	header->t_ns = header->exit_ns = bpf_ktime_get_ns();
+	header->enter_ns = 0;
+	header->pid = id >> 32;
+	header->tid = (u32)id;
+	header->result = 0;
+}
+
+__noinline int announce(struct dk_task *state)
+{
+	struct dk_process record = {0};
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	if (!state || state->is_announced)
+		return 0;
+	state->is_announced = 1;
+	fill_header(&record.header, DK_PROCESS, 0, sizeof(record));
+	record.header.flags = state->is_recorded ? 0 : DK_F_OUTSIDER;
+	record.parent = task->real_parent->tgid;
+	bpf_get_current_comm(record.comm, sizeof(record.comm));
+	put(&record, sizeof(record), 0);
+	return 0;
+}
+
+/* Announce the writer and say whether it belongs to the recorded command. */
+static __always_inline u16 writer_flags(struct dk_task *state)
+{
+	if (!state)
+		state = state_of(bpf_get_current_task_btf(), BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!state)
+		return DK_F_OUTSIDER;
+	if (!state->is_announced)
+		announce(state);
+	return state->is_recorded ? 0 : DK_F_OUTSIDER;
+}
+
+static __always_inline void fill_times(struct dk_header *header, struct dk_task *state)
+{
+	header->enter_ns = state->enter_ns;
+	if (state->touched_count) {
+		header->t_ns = state->touched_ns;
+		header->flags |= DK_F_IN_LOCK;
+	}
+}
+
+#endif

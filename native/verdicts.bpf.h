@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Verdicts: is an inode below a root?
+ */
+#ifndef DIFFKEEPER_VERDICTS_BPF_H
+#define DIFFKEEPER_VERDICTS_BPF_H
+
+struct walk {
+	struct dentry *dentry;
+	u32 dev;
+	u32 answer;
+};
+
+static long walk_step(u32 index, void *context)
+{
+	struct walk *walk = context;
+	struct dentry *parent = 0;
+	struct inode *inode = 0;
+	unsigned long ino = 0;
+	struct dk_place place = {0};
+	u32 *kind;
+
+	read_field(&inode, walk->dentry, d_inode);
+	if (inode)
+		read_field(&ino, inode, i_ino);
+	place.ino = ino;
+	place.dev = walk->dev;
+	kind = bpf_map_lookup_elem(&places, &place);
+	if (kind) {
+		walk->answer = *kind == DK_PLACE_ROOT ? INSIDE : OUTSIDE;
+		return 1;
+	}
+	read_field(&parent, walk->dentry, d_parent);
+	if (!parent || parent == walk->dentry) {
+		walk->answer = OUTSIDE;
+		return 1;
+	}
+	walk->dentry = parent;
+	return 0;
+}
+
+__noinline u32 walk_up(u64 dentry, u32 dev)
+{
+	struct walk walk = {.dentry = (struct dentry *)dentry, .dev = dev, .answer = UNKNOWN};
+
+	bpf_loop(8192, walk_step, &walk, 0);
+	return walk.answer;
+}
+
+static __always_inline int is_root_device(u32 dev)
+{
+	for (int i = 0; i < 8; i++) {
+		if (!settings.devices[i])
+			return 0;
+		if (settings.devices[i] == dev)
+			return 1;
+	}
+	return 0;
+}
+
+static __always_inline u32 fresh_verdict(struct inode *inode, u32 dev)
+{
+	struct dentry *dentry = alias_of(inode);
+	u32 nlink = 0, answer;
+
+	if (!dentry)
+		return UNKNOWN;
+	answer = walk_up((u64)dentry, dev);
+	if (answer == INSIDE)
+		return answer;
+	read_field(&nlink, inode, i_nlink);
+	/* Another link of it may stand below a root: user space knows. */
+	if (nlink > 1 && is_regular(mode_of(inode)))
+		return UNKNOWN;
+	return answer;
+}
+
+static __always_inline void verdict_key(struct verdict_key *key, struct inode *inode, u32 dev)
+{
+	unsigned long ino = 0;
+
+	read_field(&ino, inode, i_ino);
+	key->ino = ino;
+	key->dev = dev;
+	key->generation = 0;
+	read_field(&key->generation, inode, i_generation);
+}
+
+__noinline u32 judge(u64 pointer)
+{
+	struct inode *inode = (struct inode *)pointer;
+	struct verdict_key key = {0};
+	struct verdict made = {0}, *known;
+	u32 dev = device_of(inode);
+
+	if (!is_root_device(dev))
+		return OUTSIDE;
+	verdict_key(&key, inode, dev);
+	known = bpf_map_lookup_elem(&verdicts, &key);
+	/* UNKNOWN is asked again each time: it holds while a file has several links, and losing one is no rename. */
+	if (known && known->epoch == counters.epoch && known->answer != UNKNOWN)
+		return known->answer;
+	made.epoch = counters.epoch;
+	made.answer = fresh_verdict(inode, dev);
+	bpf_map_update_elem(&verdicts, &key, &made, BPF_ANY);
+	return made.answer;
+}
+
+static __always_inline u32 verdict_of(struct inode *inode)
+{
+	return judge((u64)inode);
+}
+
+/* The flag of a record about an inode that may as well stand outside: replay knows, and ignores it then. */
+static __always_inline u16 doubt(u32 verdict)
+{
+	return verdict == UNKNOWN ? DK_F_UNCERTAIN : 0;
+}
+
+static __always_inline void forget_verdict(struct inode *inode)
+{
+	struct verdict_key key = {0};
+
+	verdict_key(&key, inode, device_of(inode));
+	bpf_map_delete_elem(&verdicts, &key);
+}
+
+struct alias_count {
+	struct hlist_node *node;
+	u32 dev;
+	u32 inside;
+};
+
+static long alias_step(u32 index, void *context)
+{
+	struct alias_count *count = context;
+	struct dentry *dentry;
+
+	if (!count->node)
+		return 1;
+	dentry = (struct dentry *)((char *)count->node -
+				   (u64)__builtin_preserve_access_index(&((struct dentry *)0)->d_u.d_alias));
+	if (walk_up((u64)dentry, count->dev) == INSIDE)
+		count->inside++;
+	read_field(&count->node, count->node, next);
+	return count->inside >= 2;
+}
+
+/* How many names of an inode, of those the kernel has at hand, stand below a root: 0, 1, or 2 for more. */
+__noinline u32 names_inside(u64 pointer)
+{
+	struct inode *inode = (struct inode *)pointer;
+	struct alias_count count = {0};
+
+	count.dev = device_of(inode);
+	read_field(&count.node, inode, i_dentry.first);
+	bpf_loop(64, alias_step, &count, 0);
+	return count.inside;
+}
+
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Writes: which inode, where, when; output of the command.
+ */
+#ifndef DIFFKEEPER_WRITES_BPF_H
+#define DIFFKEEPER_WRITES_BPF_H
+
+__noinline int send_output(struct call_args *args, struct dk_task *state, u32 stream)
+{
+	struct scratch *space = scratch();
+	struct dk_output *record = (void *)space;
+	u64 length;
+
+	if (!space || !args)
+		return 0;
+	length = args->result;
+	fill_header(&record->header, DK_OUTPUT, 0, sizeof(*record));
+	record->header.flags = writer_flags(state);
+	record->header.result = args->result;
+	record->length = args->result;
+	record->stream = stream;
+	record->payload = 0;
+	if (args->call <= CALL_LAST_WRITE) {
+		int is_vector = args->call == CALL_WRITEV || args->call == CALL_PWRITEV;
+
+		barrier_var(length);
+		if (!is_vector && length <= 4096) {
+			if (!bpf_probe_read_user(record + 1, length, (void *)args->a[1])) {
+				record->payload = length;
+				record->header.size += pad8(length);
+			}
+		} else if (is_inline_possible(length)) {
+			record->header.flags |= DK_F_MORE;
+			if (send_pieces(args, record->header.sequence))
+				record->header.flags |= DK_F_FAULT;
+		}
+	}
+	put(record, record->header.size & 0x3fff, 0);
+	return 0;
+}
+
+/* On a terminal both streams are one open file: then the descriptor tells them apart. */
+static __always_inline u32 output_stream(struct file *file, u64 fd)
+{
+	if (!file)
+		return 0;
+	if ((u64)file == counters.outputs[0])
+		return fd == 2 && (u64)file == counters.outputs[1] ? 2 : 1;
+	return (u64)file == counters.outputs[1] ? 2 : 0;
+}
+
+/* The offset where no in-lock tracepoint told it: from the descriptor, which another writer may have moved since. */
+static __always_inline void offset_from_file(struct target *target, struct call_args *args, struct file *file)
+{
+	int is_positioned = args->call == CALL_PWRITE || args->call == CALL_PWRITEV;
+	u32 file_flags = 0;
+	s64 position = 0;
+
+	read_field(&file_flags, file, f_flags);
+	if (is_positioned && (s64)args->a[3] != -1 && !(file_flags & O_APPEND)) {
+		target->offset = args->a[3];
+		return;
+	}
+	target->flags |= DK_F_FROM_DESCRIPTOR;
+	if (is_positioned && (s64)args->a[3] != -1) {
+		read_field(&position, target->inode, i_size);
+	} else {
+		read_field(&position, file, f_pos);
+	}
+	target->offset = position - args->result;
+	/* Another task has moved the shared position back since: where the bytes went is not known. */
+	if (target->offset < 0) {
+		target->offset = 0;
+		target->flags |= DK_F_AMBIGUOUS;
+	}
+}
+
+/* Is `outer` an inode of a stacked file system (overlayfs) that passed this write on to `inner`? */
+static __always_inline int is_stacked(struct inode *outer, struct inode *inner)
+{
+	struct super_block *sb = 0;
+	int depth = 0;
+
+	if (!outer || outer == inner || !is_regular(mode_of(outer)))
+		return 0;
+	read_field(&sb, outer, i_sb);
+	read_field(&depth, sb, s_stack_depth);
+	return depth > 0;
+}
+
+/* Which inode, where and when: from inside the lock if it was told there, else from the descriptor. */
+__noinline int find_target(struct target *target, struct call_args *args, struct dk_task *state, u32 fd)
+{
+	struct file *file = file_of(fd);
+	struct inode *seen = inode_of(file), *locked = 0;
+	u32 file_flags = 0;
+
+	if (!target || !args)
+		return 0;
+	if (state && state->lock_bytes == (u64)args->result)
+		locked = (struct inode *)state->lock_inode;
+	else if (state && state->lock_is_whole && state->lock_bytes > (u64)args->result)
+		locked = (struct inode *)state->lock_inode;
+	if (!locked && (!seen || !is_regular(mode_of(seen))))
+		return 0;
+	target->inode = seen;
+	if (file)
+		read_field(&file_flags, file, f_flags);
+	if (file_flags & O_APPEND)
+		target->flags |= DK_F_APPEND;
+	if (file_flags & O_DIRECT)
+		target->flags |= DK_F_DIRECT;
+	if (locked) {
+		if (!is_stacked(seen, locked))
+			target->inode = locked;
+		target->offset = state->lock_offset;
+		target->t_ns = state->lock_last_ns;
+		target->enter_ns = state->lock_first_ns;
+		target->flags |= DK_F_IN_LOCK;
+		return 1;
+	}
+	if (state && state->call == args->call) {
+		target->enter_ns = state->enter_ns;
+		if (state->enter_inode && state->enter_inode != (u64)seen)
+			target->flags |= DK_F_AMBIGUOUS;
+	}
+	offset_from_file(target, args, file);
+	return 1;
+}
+
+__noinline int leave_write(struct call_args *args)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct dk_task *state = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct target target = {0};
+	u32 stream, verdict;
+	int found = 0;
+
+	if (!args)
+		return 0;
+	if (args->result > 0) {
+		stream = output_stream(file_of(args->a[0]), args->a[0]);
+		if (stream)
+			send_output(args, state, stream);
+		found = find_target(&target, args, state, args->a[0]);
+	}
+	if (state) {
+		state->lock_bytes = 0;
+		state->call = 0;
+	}
+	if (!found)
+		return 0;
+	verdict = verdict_of(target.inode);
+	if (verdict == OUTSIDE)
+		return 0;
+	return send_data(args, &target, target.flags | doubt(verdict) | writer_flags(state));
+}
+
+#endif
