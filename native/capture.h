@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One capture, as its parts share it: library.c finds libbpf, load.c loads and attaches the programs, recorder.c drains
+ * the ring into segments, readback.c reads back what had no buffer to copy from.
+ */
+#ifndef DIFFKEEPER_CAPTURE_H
+#define DIFFKEEPER_CAPTURE_H
+
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/sysmacros.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "events.h"
+#include "segments.h"
+
+enum { COUNTERS_BYTES = 4096 };
+_Static_assert(sizeof(struct dk_counters) <= COUNTERS_BYTES, "the counters are mapped as one page");
+enum { MAX_ROOTS = 64, MAX_LINKS = 32, ERROR_BYTES = 1024 };
+
+/* libbpf, by name: it is opened at run time. */
+struct bpf_object;
+struct bpf_program;
+struct bpf_link;
+struct bpf_map;
+struct ring_buffer;
+struct btf;
+
+struct library {
+	void *handle;
+	struct bpf_object *(*open_mem)(const void *, size_t, const void *);
+	int (*load)(struct bpf_object *);
+	void (*close)(struct bpf_object *);
+	struct bpf_program *(*next_program)(const struct bpf_object *, struct bpf_program *);
+	const char *(*program_name)(const struct bpf_program *);
+	int (*program_fd)(const struct bpf_program *);
+	int (*set_autoload)(struct bpf_program *, bool);
+	bool (*autoload)(const struct bpf_program *);
+	struct bpf_link *(*attach)(const struct bpf_program *);
+	int (*detach)(struct bpf_link *);
+	struct bpf_map *(*find_map)(const struct bpf_object *, const char *);
+	int (*map_fd)(const struct bpf_map *);
+	int (*set_max_entries)(struct bpf_map *, uint32_t);
+	void *(*initial_value)(struct bpf_map *, size_t *);
+	int (*update)(int, const void *, const void *, uint64_t);
+	int (*program_info)(int, void *, uint32_t *);
+	struct ring_buffer *(*ring_new)(int, int (*)(void *, void *, size_t), void *, const void *);
+	int (*ring_epoll_fd)(const struct ring_buffer *);
+	int (*ring_consume)(struct ring_buffer *);
+	void (*ring_free)(struct ring_buffer *);
+	struct btf *(*vmlinux_btf)(void);
+	int32_t (*find_type)(const struct btf *, const char *, uint32_t);
+	void (*btf_free)(struct btf *);
+	int (*set_print)(int (*)(int, const char *, va_list));
+};
+
+struct root {
+	int fd;
+	uint32_t dev;
+	uint64_t ino;
+	struct {
+		struct file_handle head;
+		unsigned char room[128];
+	} handle; /* of the root: the pattern for handles on its file system */
+	bool has_handle;
+};
+
+struct capture {
+	struct library lib;
+	struct bpf_object *object;
+	struct bpf_link *links[MAX_LINKS];
+	char hooks[MAX_LINKS][32];
+	int link_count;
+	char missing[512];
+	struct dk_counters *counters;
+	struct root roots[MAX_ROOTS];
+	int root_count;
+	uint64_t excluded[MAX_ROOTS][2];
+	int excluded_count;
+	uint32_t reader_uid, reader_gid;
+	uint64_t ring_bytes;
+	struct ring_buffer *ring;
+	int wake_fd; /* an eventfd: ends the drain thread's wait */
+	struct segments segments;
+	pthread_t thread;
+	bool is_draining;
+	volatile bool is_stopping;
+	uint64_t lost_seen[DK_LOST_CHANNELS];
+	uint64_t lost_queue;
+	uint64_t lost_checked_ns;
+	uint64_t late_reads, late_failures;
+	char error[ERROR_BYTES];
+};
+
+extern __thread char last_message[ERROR_BYTES]; /* the end of what libbpf warned of */
+
+/* Keep a message for dk_error; returns -1. */
+int capture_fail(struct capture *capture, const char *format, ...);
+int bind_library(struct capture *capture);
+/* Read back the bytes of a record that came by reference. */
+void read_what_is_missing(struct capture *capture, const struct dk_header *header);
+/* Read what came in from outside by rename or link. */
+void read_import(struct capture *capture, const struct dk_name *record);
+int dk_generations(int dirfd, const char *names_nul_joined, int count, int64_t *out);
+
+static inline uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+static inline uint32_t kernel_device(dev_t dev)
+{
+	return major(dev) << 20 | minor(dev);
+}
+
+#endif

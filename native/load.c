@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Loads and attaches the programs, and tells them what they cannot find out: roots, devices, where the page cache
+ * stands.
+ */
+#include "capture.h"
+
+#include <errno.h>
+#include <linux/bpf.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+extern const char diffkeeper_bpf_object[], diffkeeper_bpf_object_end[];
+
+enum { EXT4_MAGIC = 0xEF53, XFS_MAGIC = 0x58465342 };
+
+struct capture *dk_new(uint64_t trace_id, uint64_t ring_bytes, uint32_t reader_uid, uint32_t reader_gid)
+{
+	struct capture *capture = calloc(1, sizeof(*capture));
+
+	if (!capture)
+		return NULL;
+	capture->ring_bytes = ring_bytes;
+	capture->reader_uid = reader_uid;
+	capture->reader_gid = reader_gid;
+	segments_init(&capture->segments, trace_id);
+	return capture;
+}
+
+const char *dk_error(struct capture *capture)
+{
+	return capture->error;
+}
+
+/* fd: the root, opened by the caller, kept until the capture is closed. */
+int dk_add_root(struct capture *capture, int fd, uint32_t dev, uint64_t ino)
+{
+	struct root *root = &capture->roots[capture->root_count];
+	int mount_id;
+
+	if (capture->root_count == MAX_ROOTS)
+		return capture_fail(capture, "more than %d watch roots", MAX_ROOTS);
+	root->fd = fd;
+	root->dev = dev;
+	root->ino = ino;
+	root->handle.head.handle_bytes = sizeof(root->handle.room);
+	root->has_handle = fd >= 0 && name_to_handle_at(fd, "", &root->handle.head, &mount_id, AT_EMPTY_PATH) == 0;
+	capture->root_count++;
+	return 0;
+}
+
+int dk_add_excluded(struct capture *capture, uint32_t dev, uint64_t ino)
+{
+	if (capture->excluded_count == MAX_ROOTS)
+		return capture_fail(capture, "more than %d excluded directories", MAX_ROOTS);
+	capture->excluded[capture->excluded_count][0] = dev;
+	capture->excluded[capture->excluded_count++][1] = ino;
+	return 0;
+}
+
+static bool has_lock_tracepoints(int fd)
+{
+	struct statfs status;
+
+	return fd >= 0 && fstatfs(fd, &status) == 0 &&
+	       (status.f_type == EXT4_MAGIC || (uint64_t)status.f_type == XFS_MAGIC);
+}
+
+static int add_devices(struct capture *capture, struct dk_settings *settings)
+{
+	int count = 0;
+
+	for (int i = 0; i < capture->root_count; i++) {
+		bool is_known = false;
+
+		for (int j = 0; j < count; j++)
+			is_known |= settings->devices[j] == capture->roots[i].dev;
+		if (is_known)
+			continue;
+		if (count == 8)
+			return capture_fail(capture, "the watch roots lie on more than 8 file systems");
+		settings->devices[count++] = capture->roots[i].dev;
+	}
+	return 0;
+}
+
+static int write_settings(struct capture *capture, bool has_touch_hooks)
+{
+	struct bpf_map *map = capture->lib.find_map(capture->object, ".rodata.settings");
+	struct bpf_map *ring = capture->lib.find_map(capture->object, "ring");
+	struct dk_settings *settings;
+	size_t size = 0;
+
+	settings = map ? capture->lib.initial_value(map, &size) : NULL;
+	if (!settings || size < sizeof(*settings) || !ring)
+		return capture_fail(capture, "the embedded BPF object is not the one this library was built with");
+	memset(settings, 0, sizeof(*settings));
+	if (add_devices(capture, settings))
+		return -1;
+	settings->ring_bytes = capture->ring_bytes;
+	settings->reader_uid = capture->reader_uid;
+	settings->reader_gid = capture->reader_gid;
+	settings->has_touch_hooks = has_touch_hooks;
+	for (int i = 0; i < capture->root_count; i++)
+		settings->writes_need_enter |= !has_lock_tracepoints(capture->roots[i].fd);
+	capture->lib.set_max_entries(ring, capture->ring_bytes);
+	return 0;
+}
+
+static int put_places(struct capture *capture)
+{
+	int fd = capture->lib.map_fd(capture->lib.find_map(capture->object, "places"));
+	uint32_t kind = DK_PLACE_ROOT;
+
+	for (int i = 0; i < capture->root_count; i++) {
+		struct dk_place place = {.ino = capture->roots[i].ino, .dev = capture->roots[i].dev};
+
+		if (capture->lib.update(fd, &place, &kind, BPF_ANY))
+			return capture_fail(capture, "cannot register a watch root: %s", strerror(errno));
+	}
+	kind = DK_PLACE_EXCLUDED;
+	for (int i = 0; i < capture->excluded_count; i++) {
+		struct dk_place place = {.ino = capture->excluded[i][1], .dev = capture->excluded[i][0]};
+
+		if (capture->lib.update(fd, &place, &kind, BPF_ANY))
+			return capture_fail(capture, "cannot register an excluded directory: %s", strerror(errno));
+	}
+	return 0;
+}
+
+/* Programs whose hook a kernel may lack; the others are the least that capture needs. */
+static const struct {
+	const char *program;
+	const char *hook;
+} optional_hooks[] = {
+	{"ext4_delayed_write", "ext4_da_write_end"},
+	{"ext4_ordered_write", "ext4_write_end"},
+	{"ext4_journalled_write", "ext4_journalled_write_end"},
+	{"xfs_buffered_write", "xfs_file_buffered_write"},
+	{"xfs_direct_write", "xfs_file_direct_write"},
+	{"touch_set", "inode_set_ctime_to_ts"},
+	{"touch_exchange", "ctime_ns_xchg"},
+	{"touch_skip", "ctime_xchg_skip"},
+	{"touch_ext4", "ext4_mark_inode_dirty"},
+};
+
+static const char *hook_of(const char *program)
+{
+	for (size_t i = 0; i < sizeof(optional_hooks) / sizeof(*optional_hooks); i++)
+		if (!strcmp(program, optional_hooks[i].program))
+			return optional_hooks[i].hook;
+	return NULL;
+}
+
+static bool is_wanted(struct capture *capture, const char *program, bool is_new_kernel)
+{
+	bool any_xfs = false;
+
+	if (!strcmp(program, "touch_ext4"))
+		return !is_new_kernel;
+	if (!strncmp(program, "xfs_", 4)) {
+		for (int i = 0; i < capture->root_count; i++) {
+			struct statfs status;
+
+			any_xfs |= capture->roots[i].fd >= 0 && !fstatfs(capture->roots[i].fd, &status) &&
+				   (uint64_t)status.f_type == XFS_MAGIC;
+		}
+		return any_xfs;
+	}
+	return true;
+}
+
+static struct bpf_object *open_object(struct capture *capture)
+{
+	size_t size = diffkeeper_bpf_object_end - diffkeeper_bpf_object;
+
+	last_message[0] = 0;
+	return capture->lib.open_mem(diffkeeper_bpf_object, size, NULL);
+}
+
+/* Every hook that the kernel is known to have: one load, no search in BTF. */
+static int load_all(struct capture *capture)
+{
+	struct bpf_program *program = NULL;
+
+	capture->object = open_object(capture);
+	if (!capture->object)
+		return capture_fail(capture, "libbpf cannot open the embedded BPF object: %s", last_message);
+	while ((program = capture->lib.next_program(capture->object, program)))
+		if (!is_wanted(capture, capture->lib.program_name(program), true))
+			capture->lib.set_autoload(program, false);
+	if (write_settings(capture, true))
+		return -1;
+	return capture->lib.load(capture->object) ? -2 : 0;
+}
+
+/* The slower way, where a hook is missing: ask BTF for each, switch off what is not there and name it. */
+static int load_what_exists(struct capture *capture)
+{
+	struct btf *btf = capture->lib.vmlinux_btf();
+	struct bpf_program *program = NULL;
+	bool has_touch = true, has_ext4_touch = false;
+
+	if (!btf)
+		return capture_fail(capture, "the kernel's BTF cannot be read: %s", strerror(errno));
+	capture->lib.close(capture->object);
+	capture->object = open_object(capture);
+	if (!capture->object)
+		return capture_fail(capture, "libbpf cannot open the embedded BPF object: %s", last_message);
+	while ((program = capture->lib.next_program(capture->object, program))) {
+		const char *name = capture->lib.program_name(program), *hook = hook_of(name);
+		char type[64];
+		bool exists;
+
+		if (!hook)
+			continue;
+		snprintf(type, sizeof(type), "btf_trace_%s", hook);
+		exists = capture->lib.find_type(btf, type, 8 /* BTF_KIND_TYPEDEF */) > 0;
+		if (!strcmp(name, "touch_ext4"))
+			has_ext4_touch = exists;
+		else if (!strncmp(name, "touch_", 6))
+			has_touch &= exists;
+		if (exists && is_wanted(capture, name, false))
+			continue;
+		capture->lib.set_autoload(program, false);
+		if (!exists && strlen(capture->missing) + strlen(hook) + 2 < sizeof(capture->missing))
+			strcat(strcat(capture->missing, *capture->missing ? " " : ""), hook);
+	}
+	capture->lib.btf_free(btf);
+	if (write_settings(capture, has_touch || has_ext4_touch))
+		return -1;
+	if (capture->lib.load(capture->object))
+		return capture_fail(capture, "the kernel refused the BPF programs: %s", last_message);
+	return 0;
+}
+
+static int attach_all(struct capture *capture)
+{
+	struct bpf_program *program = NULL;
+
+	while ((program = capture->lib.next_program(capture->object, program))) {
+		const char *name = capture->lib.program_name(program);
+		struct bpf_link *link;
+
+		if (!capture->lib.autoload(program) || capture->link_count == MAX_LINKS || !strcmp(name, "probe"))
+			continue;
+		link = capture->lib.attach(program);
+		if (!link)
+			return capture_fail(capture, "hook %s cannot be attached: %s", name, strerror(errno));
+		capture->links[capture->link_count] = link;
+		snprintf(capture->hooks[capture->link_count++], sizeof(capture->hooks[0]), "%s", name);
+	}
+	return 0;
+}
+
+static int run_probe(int program, uint64_t fd, uint64_t page, uint64_t address)
+{
+	uint64_t context[3] = {fd, page, address};
+	union bpf_attr attributes;
+
+	memset(&attributes, 0, sizeof(attributes));
+	attributes.test.prog_fd = program;
+	attributes.test.ctx_in = (uint64_t)(uintptr_t)context;
+	attributes.test.ctx_size_in = sizeof(context);
+	return syscall(SYS_bpf, BPF_PROG_TEST_RUN, &attributes, sizeof(attributes));
+}
+
+/* Does `page` of the file hold what the kernel finds at the address that the two bases give? */
+static bool is_right(struct capture *capture, int program, int fd, uint64_t page, const unsigned char *truth)
+{
+	volatile struct dk_counters *counters = capture->counters;
+	uint64_t address;
+
+	if (run_probe(program, fd, page, 0) || !counters->probe_folio)
+		return false;
+	address = counters->linear_map +
+		  ((counters->probe_folio - counters->page_array) / counters->page_struct_bytes << 12);
+	return !run_probe(program, fd, page, address) &&
+	       !memcmp((const void *)counters->probe_bytes, truth + (page << 12), DK_PROBE_BYTES);
+}
+
+/*
+ * Both bases are randomised in steps of 1 GiB (x86-64, CONFIG_RANDOMIZE_MEMORY) and the kernel does not tell them. A
+ * task's structure lies in the linear map, a folio's in the array of pages: the steps below them are tried until known
+ * bytes of a file in memory are found where they must be. Returns false where they are not, and nothing is read then.
+ */
+static bool try_bases(struct capture *capture, int program, int fd, const unsigned char *truth)
+{
+	struct dk_counters *counters = capture->counters;
+	uint64_t step = 1ull << 30, gibibytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * 4096 / step + 16;
+	uint64_t linear, pages;
+
+	if (run_probe(program, fd, 0, 0) || !counters->probe_folio || !counters->page_struct_bytes)
+		return false;
+	linear = counters->probe_task & ~(step - 1);
+	pages = counters->probe_folio & ~(step - 1);
+	for (uint64_t i = 0; i <= gibibytes / 64 + 1; i++)
+		for (uint64_t j = 0; j < gibibytes; j++) {
+			counters->page_array = pages - i * step;
+			counters->linear_map = linear - j * step;
+			if (is_right(capture, program, fd, 0, truth))
+				return is_right(capture, program, fd, 7, truth) &&
+				       is_right(capture, program, fd, 15, truth);
+		}
+	return false;
+}
+
+static void find_page_cache(struct capture *capture)
+{
+	unsigned char truth[16 << 12];
+	struct bpf_program *program = NULL;
+	bool is_found = false;
+	int fd = memfd_create("diffkeeper", MFD_CLOEXEC);
+
+	while ((program = capture->lib.next_program(capture->object, program)))
+		if (!strcmp(capture->lib.program_name(program), "probe"))
+			break;
+	if (fd >= 0 && program && getrandom(truth, sizeof(truth), 0) == sizeof(truth) &&
+		write(fd, truth, sizeof(truth)) == sizeof(truth))
+		is_found = try_bases(capture, capture->lib.program_fd(program), fd, truth);
+	if (!is_found)
+		capture->counters->linear_map = 0;
+	if (fd >= 0)
+		close(fd);
+}
+
+/*
+ * Map the counters of the loaded programs. (bpf_map__initial_value is only what they began with: libbpf maps the live
+ * ones for skeletons alone.)
+ */
+static int map_counters(struct capture *capture)
+{
+	struct bpf_map *map = capture->lib.find_map(capture->object, ".data.counters");
+	void *mapped = MAP_FAILED;
+
+	if (map)
+		mapped = mmap(NULL, COUNTERS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, capture->lib.map_fd(map), 0);
+	if (mapped == MAP_FAILED)
+		return capture_fail(capture, "the counters of the BPF programs cannot be mapped: %s", strerror(errno));
+	capture->counters = mapped;
+	return 0;
+}
+
+int dk_start(struct capture *capture)
+{
+	int result;
+
+	if (bind_library(capture))
+		return -1;
+	result = load_all(capture);
+	if (result == -2)
+		result = load_what_exists(capture);
+	if (result || put_places(capture) || map_counters(capture))
+		return -1;
+	find_page_cache(capture);
+	return attach_all(capture);
+}
+
+/* 1 when bytes of copies are taken from the page cache, 0 when they are read back from the file. */
+int dk_reads_page_cache(struct capture *capture)
+{
+	return capture->counters && capture->counters->linear_map != 0;
+}
+
+/* Names of what is attached and of what the kernel lacks, each list separated by blanks. */
+int dk_hooks(struct capture *capture, char *attached, int size, const char **missing)
+{
+	attached[0] = 0;
+	for (int i = 0; i < capture->link_count; i++)
+		if (strlen(attached) + strlen(capture->hooks[i]) + 2 < (size_t)size)
+			strcat(strcat(attached, i ? " " : ""), capture->hooks[i]);
+	*missing = capture->missing;
+	return capture->link_count;
+}
+
+/* Make a process, held before its exec, the root of the recorded tree. */
+int dk_adopt(struct capture *capture, int pid)
+{
+	struct dk_task task = {.is_recorded = 1, .is_announced = 1, .is_command = 1};
+	int map = capture->lib.map_fd(capture->lib.find_map(capture->object, "tasks"));
+	int fd = syscall(SYS_pidfd_open, pid, 0), result;
+
+	if (fd < 0)
+		return capture_fail(capture, "process %d cannot be opened: %s", pid, strerror(errno));
+	result = capture->lib.update(map, &fd, &task, BPF_ANY);
+	close(fd);
+	return result ? capture_fail(capture, "process %d cannot be adopted: %s", pid, strerror(errno)) : 0;
+}

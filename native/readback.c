@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Reads back at once what had no buffer to copy from: bytes by reference, files and folders that came in from outside.
+ * Every reading carries its interval; whether it is exact is for replay to judge.
+ */
+#include "capture.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+enum { LATE_CHUNK = 1 << 20 };
+
+static bool may_read(struct capture *capture, const struct stat *status)
+{
+	if (!capture->reader_uid || (status->st_mode & 0004))
+		return true;
+	return (status->st_uid == capture->reader_uid && (status->st_mode & 0400)) ||
+	       (status->st_gid == capture->reader_gid && (status->st_mode & 0040));
+}
+
+/* Fill the handle of an inode after the pattern of its root's; false where the form is not known here. */
+static bool make_handle(struct root *root, const struct dk_inode *inode)
+{
+	unsigned char *bytes = root->handle.head.f_handle;
+	uint32_t low = inode->ino, high = inode->ino >> 32;
+
+	switch (root->handle.head.handle_type) {
+	case 1: /* ext4 {ino, gen}; tmpfs {gen, ino, ino >> 32} */
+		if (root->handle.head.handle_bytes == 12) {
+			memcpy(bytes, &inode->generation, 4);
+			memcpy(bytes + 4, &low, 4);
+			memcpy(bytes + 8, &high, 4);
+			return true;
+		}
+		memcpy(bytes, &low, 4);
+		memcpy(bytes + 4, &inode->generation, 4);
+		return true;
+	case 0x81: /* XFS {ino, gen} */
+	case 0x4d: /* btrfs {objectid, root_objectid, gen} */
+		memcpy(bytes, &inode->ino, 8);
+		memcpy(bytes + (root->handle.head.handle_type == 0x81 ? 8 : 16), &inode->generation, 4);
+		return true;
+	}
+	return false;
+}
+
+static int open_inode(struct capture *capture, const struct dk_inode *inode, int flags)
+{
+	for (int i = 0; i < capture->root_count; i++) {
+		struct root *root = &capture->roots[i];
+
+		if (root->dev != inode->dev || !root->has_handle || !make_handle(root, inode))
+			continue;
+		return open_by_handle_at(root->fd, &root->handle.head, flags | O_CLOEXEC);
+	}
+	errno = EOPNOTSUPP;
+	return -1;
+}
+
+static void fill_inode(struct dk_inode *to, const struct stat *status, uint32_t generation)
+{
+	*to = (struct dk_inode){
+		.ino = status->st_ino,
+		.dev = kernel_device(status->st_dev),
+		.generation = generation,
+		.mode = status->st_mode,
+		.nlink = status->st_nlink,
+		.uid = status->st_uid,
+		.gid = status->st_gid,
+		.size = status->st_size,
+		.mtime_sec = status->st_mtim.tv_sec,
+		.mtime_nsec = status->st_mtim.tv_nsec,
+		.rdev = kernel_device(status->st_rdev),
+	};
+}
+
+static struct dk_late *begin_late(struct capture *capture, const struct dk_header *cause, uint64_t room)
+{
+	struct dk_late *late = segments_reserve(&capture->segments, sizeof(*late) + room);
+
+	if (!late)
+		return NULL;
+	memset(late, 0, sizeof(*late));
+	late->header = *cause;
+	late->header.type = DK_LATE;
+	late->header.flags = 0;
+	late->header.op = 0;
+	late->header.size = sizeof(*late);
+	late->read_from_ns = now_ns();
+	return late;
+}
+
+static void end_late(struct capture *capture, struct dk_late *late, int64_t got)
+{
+	late->read_to_ns = now_ns();
+	late->header.t_ns = late->header.exit_ns = late->read_to_ns;
+	late->header.enter_ns = late->read_from_ns;
+	late->header.result = got < 0 ? got : 0;
+	late->payload = got > 0 ? got : 0;
+	late->header.size = sizeof(*late) + ((late->payload + 7) & ~7u);
+	capture->late_reads++;
+	capture->late_failures += got < 0;
+	segments_commit(&capture->segments, late->header.size);
+}
+
+/* Copy [offset, offset + length) of an open file into the journal; what lies behind the end of the file is left out. */
+static void read_extent(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd,
+	uint64_t offset, uint64_t length)
+{
+	do {
+		uint64_t part = length < LATE_CHUNK ? length : LATE_CHUNK;
+		struct dk_late *late = begin_late(capture, cause, part);
+		ssize_t got;
+
+		if (!late)
+			return;
+		late->inode = *inode;
+		late->offset = offset;
+		got = pread(fd, late + 1, part, offset);
+		end_late(capture, late, got < 0 ? -errno : got);
+		if (got <= 0)
+			return;
+		offset += got;
+		length -= got;
+	} while (length);
+}
+
+static void note_failure(
+	struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int error)
+{
+	struct dk_late *late = begin_late(capture, cause, 0);
+
+	if (!late)
+		return;
+	late->inode = *inode;
+	end_late(capture, late, -error);
+}
+
+static void note_xattr(
+	struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd, const char *name)
+{
+	size_t name_len = strlen(name), padded = (name_len + 7) & ~7ul;
+	ssize_t length = fgetxattr(fd, name, NULL, 0), got;
+	struct dk_attr *record;
+
+	if (length < 0)
+		return;
+	record = segments_reserve(&capture->segments, sizeof(*record) + padded + length + 8);
+	if (!record)
+		return;
+	memset(record, 0, sizeof(*record) + padded + length + 8);
+	got = fgetxattr(fd, name, (char *)(record + 1) + padded, length);
+	record->header = *cause;
+	record->header.type = DK_ATTR;
+	record->header.op = DK_OP_SETXATTR;
+	record->header.flags = cause->flags & DK_F_OUTSIDER;
+	record->header.result = 0;
+	record->header.sequence = __atomic_add_fetch(&capture->counters->sequence, 1, __ATOMIC_RELAXED);
+	record->header.t_ns = record->header.enter_ns = record->header.exit_ns = now_ns();
+	record->inode = *inode;
+	memcpy(record + 1, name, name_len);
+	record->name_len = name_len;
+	record->value_len = got > 0 ? got : 0;
+	record->value_full = length;
+	record->header.size = sizeof(*record) + padded + ((record->value_len + 7) & ~7u);
+	segments_commit(&capture->segments, record->header.size);
+}
+
+/* Extended attributes of what came in: the tree has gained them by the call that brought it. */
+static void read_xattrs(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd)
+{
+	static char names[1 << 16]; /* XATTR_LIST_MAX */
+	ssize_t length = flistxattr(fd, names, sizeof(names));
+
+	for (ssize_t at = 0; at < length; at += strlen(names + at) + 1)
+		note_xattr(capture, cause, inode, fd, names + at);
+}
+
+/* Read through a descriptor, which is closed; fd < 0: the inode could not be opened. */
+static void read_open_file(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd,
+	uint64_t offset, uint64_t length)
+{
+	struct stat status;
+
+	if (fd < 0)
+		return note_failure(capture, cause, inode, errno);
+	if (fstat(fd, &status) == 0 && may_read(capture, &status))
+		read_extent(capture, cause, inode, fd, offset, length);
+	else
+		note_failure(capture, cause, inode, EACCES);
+	close(fd);
+}
+
+/* One entry of a subtree that came in, and its content. Returns a descriptor to descend into, or -1. */
+static int read_entry(struct capture *capture, const struct dk_header *cause, const struct dk_base *parent, int dirfd,
+	const char *name, struct dk_inode *inode)
+{
+	size_t name_len = strlen(name), padded = (name_len + 7) & ~7ul;
+	struct dk_entry *entry;
+	struct stat status;
+	int64_t generation = 0;
+	uint64_t from = now_ns();
+	char target[4096];
+	ssize_t target_len = 0;
+	char *text;
+	int fd;
+
+	if (fstatat(dirfd, name, &status, AT_SYMLINK_NOFOLLOW))
+		return -1;
+	dk_generations(dirfd, name, 1, &generation);
+	fill_inode(inode, &status, generation < 0 ? 0 : generation);
+	if (S_ISLNK(status.st_mode))
+		target_len = readlinkat(dirfd, name, target, sizeof(target));
+	target_len = target_len < 0 ? 0 : target_len;
+	entry = segments_reserve(&capture->segments, sizeof(*entry) + padded + target_len + 8);
+	if (!entry)
+		return -1;
+	memset(entry, 0, sizeof(*entry));
+	entry->header = *cause;
+	entry->header.type = DK_ENTRY;
+	entry->header.flags = 0;
+	entry->parent = *parent;
+	entry->inode = *inode;
+	entry->read_from_ns = entry->header.enter_ns = from;
+	entry->read_to_ns = entry->header.exit_ns = entry->header.t_ns = now_ns();
+	entry->name_len = name_len;
+	entry->target_len = target_len;
+	text = (char *)(entry + 1);
+	memcpy(text, name, name_len);
+	memcpy(text + padded, target, target_len);
+	entry->header.size = sizeof(*entry) + padded + ((target_len + 7) & ~7ul);
+	segments_commit(&capture->segments, entry->header.size);
+	if (S_ISDIR(status.st_mode))
+		return openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (!S_ISREG(status.st_mode) || !may_read(capture, &status))
+		return -1;
+	fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0) {
+		note_failure(capture, cause, inode, errno);
+		return -1;
+	}
+	read_xattrs(capture, cause, inode, fd);
+	if (status.st_size)
+		read_extent(capture, cause, inode, fd, 0, status.st_size);
+	close(fd);
+	return -1;
+}
+
+/* Everything below a directory that came in; takes the descriptor. */
+static void read_subtree(
+	struct capture *capture, const struct dk_header *cause, const struct dk_inode *directory, int fd)
+{
+	struct dk_base parent = {.ino = directory->ino, .dev = directory->dev, .generation = directory->generation};
+	DIR *stream = fdopendir(fd);
+	struct dirent *entry;
+
+	if (!stream) {
+		close(fd);
+		return note_failure(capture, cause, directory, errno);
+	}
+	read_xattrs(capture, cause, directory, fd);
+	while ((entry = readdir(stream))) {
+		struct dk_inode inode;
+		int below;
+
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+			continue;
+		below = read_entry(capture, cause, &parent, fd, entry->d_name, &inode);
+		if (below >= 0)
+			read_subtree(capture, cause, &inode, below);
+	}
+	closedir(stream);
+}
+
+static bool has_name(int fd, const char *path, size_t path_len)
+{
+	char link[64], where[4096 + 1];
+	ssize_t length;
+	size_t start;
+
+	while (path_len && path[path_len - 1] == '/')
+		path_len--;
+	for (start = path_len; start && path[start - 1] != '/'; start--)
+		;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = readlink(link, where, sizeof(where) - 1);
+	if (length < (ssize_t)(path_len - start) + 1)
+		return false;
+	return where[length - (path_len - start) - 1] == '/' &&
+	       !memcmp(where + length - (path_len - start), path + start, path_len - start);
+}
+
+static void read_back(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode,
+	uint64_t offset, uint64_t length)
+{
+	int fd = open_inode(capture, inode, O_RDONLY | O_NOATIME | O_NONBLOCK);
+
+	read_open_file(capture, cause, inode, fd, offset, length);
+}
+
+/*
+ * Open what came in: by handle, or, where the file system has none that can be made (tmpfs knows only those it gave
+ * out), by the path that its task used. A path may lead elsewhere by now: only the very inode that was touched will do.
+ */
+static int open_import(struct capture *capture, const struct dk_name *record, const char *path2,
+	const struct dk_inode *inode, int flags)
+{
+	int fd = open_inode(capture, inode, flags);
+	char path[64 + DK_PATH_MAX];
+	struct stat status;
+
+	if (fd >= 0)
+		return fd;
+	snprintf(path, sizeof(path), "/proc/%u/%s/%.*s", record->header.pid,
+		record->path2_len && *path2 == '/' ? "root" : "cwd", (int)record->path2_len, path2);
+	fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	if (!fstat(fd, &status) && status.st_ino == inode->ino && kernel_device(status.st_dev) == inode->dev)
+		return fd;
+	close(fd);
+	errno = ESTALE;
+	return -1;
+}
+
+/* Does a directory stand in one of those that the call touched? (The one that something left may have the same name.)
+ */
+static bool is_below_touched(const struct dk_name *record, int fd)
+{
+	const struct dk_inode *touched = (const struct dk_inode *)(record + 1);
+	struct stat above;
+
+	if (fstatat(fd, "..", &above, 0))
+		return false;
+	for (int i = 0; i < record->touched; i++)
+		if (touched[i].ino == above.st_ino && touched[i].dev == kernel_device(above.st_dev))
+			return true;
+	return false;
+}
+
+/* Something came in by rename or link: its bytes, or all that is below it. */
+void read_import(struct capture *capture, const struct dk_name *record)
+{
+	const struct dk_inode *touched = (const struct dk_inode *)(record + 1);
+	const char *path = (const char *)(touched + record->touched);
+	const char *path2 = path + ((record->path_len + 7) & ~7u);
+
+	for (int i = 0; i < record->touched; i++) {
+		int fd;
+
+		if (S_ISREG(touched[i].mode) && touched[i].nlink) {
+			fd = open_import(capture, record, path2, &touched[i], O_RDONLY | O_NOATIME | O_NONBLOCK);
+			if (fd >= 0)
+				read_xattrs(capture, &record->header, &touched[i], fd);
+			read_open_file(capture, &record->header, &touched[i], fd, 0, touched[i].size);
+		}
+		if (!S_ISDIR(touched[i].mode))
+			continue;
+		fd = open_import(capture, record, path2, &touched[i], O_RDONLY | O_DIRECTORY);
+		if (fd >= 0 && has_name(fd, path2, record->path2_len) && is_below_touched(record, fd))
+			read_subtree(capture, &record->header, &touched[i], fd);
+		else if (fd >= 0)
+			close(fd);
+	}
+}
+
+void read_what_is_missing(struct capture *capture, const struct dk_header *header)
+{
+	if (header->type == DK_DATA) {
+		const struct dk_data *data = (const void *)header;
+
+		read_back(capture, header, &data->inode, data->offset, data->length);
+	} else if (header->type == DK_COPY) {
+		const struct dk_copy *copy = (const void *)header;
+
+		read_back(capture, header, &copy->inode, copy->offset, copy->length);
+	}
+}
