@@ -1,8 +1,8 @@
 """Serve the recorder in the privileged process: attach, drain into the segments that it passes, and end with it.
 
-It holds privileges that its user does not have, and therefore opens no path: directories come as descriptors that the
-user could open for reading, segments as descriptors of the user's own files that the user opened for writing, and the
-command must be a child of the recorder, run by that user.
+It holds privileges that its user does not have, and therefore opens no path that it is told: directories come as
+descriptors that the user could open for reading, segments as descriptors of the user's own files that the user opened
+for writing, and the command must be a child of the recorder, run by that user.
 """
 
 from __future__ import annotations

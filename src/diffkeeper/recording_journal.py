@@ -33,7 +33,7 @@ _WORKER_AFTER_SEGMENTS = 8
 class RingJournal:
     """Be the ring's side of the journal of one recording; a context manager."""
 
-    def __init__(self, trace_dir: Path, trace_id: int, engine: Engine) -> None:
+    def __init__(self, trace_dir: Path, engine: Engine) -> None:
         """Own nothing yet."""
         self._trace_dir = trace_dir
         self._engine = engine

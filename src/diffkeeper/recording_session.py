@@ -136,7 +136,7 @@ class Session:
         path = self._directory.path
         stack.enter_context(TraceLock(path))
         self._write_session()
-        self._journal = stack.enter_context(RingJournal(path, self._facts.trace_id, self._engine))
+        self._journal = stack.enter_context(RingJournal(path, self._engine))
         excluded = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, excluded)
         roots = tuple(root.descriptor for root in self._roots)

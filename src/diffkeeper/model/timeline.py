@@ -68,11 +68,11 @@ class EventFilter:
 
     def admits(self, event: Event) -> bool:
         """Return whether the event is shown."""
-        return self.admits_row(event.number, event.kind, event.pid, event.marks) and self.admits_paths(
+        return self.admits_row(event.number, event.kind, event.pid) and self.admits_paths(
             event.kind, event.marks, event.path, event.path2
         )
 
-    def admits_row(self, number: int, kind: int, pid: int, marks: int) -> bool:
+    def admits_row(self, number: int, kind: int, pid: int) -> bool:
         """Return whether an event may be shown, for its numbers alone; the paths remain to be asked."""
         if not self.first <= number <= self.last:
             return False

@@ -142,8 +142,8 @@ def _rows_of_kinds(block: EventBlock, wanted: EventFilter) -> Sequence[int]:
 
 
 def _admitted_rows(block: EventBlock, wanted: EventFilter, rows: Sequence[int]) -> Sequence[int]:
-    kinds, pids, marks = block.column("kind"), block.column("pid"), block.column("marks")
-    return [row for row in rows if wanted.admits_row(block.first + row, kinds[row], pids[row], marks[row])]
+    kinds, pids = block.column("kind"), block.column("pid")
+    return [row for row in rows if wanted.admits_row(block.first + row, kinds[row], pids[row])]
 
 
 def _rows_of_paths(block: EventBlock, wanted: EventFilter, rows: Sequence[int]) -> Sequence[int]:
