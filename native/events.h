@@ -274,7 +274,7 @@ struct dk_counters {
 	dk_u32 zero;
 	/*
 	 * Where the kernel's linear map and its array of struct page begin, found out at start (see find_page_cache in
-	 * recorder.c); 0: the page cache cannot be read from here.
+	 * load.c); 0: the page cache cannot be read from here.
 	 */
 	dk_u64 linear_map;
 	dk_u64 page_array;

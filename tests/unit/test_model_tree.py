@@ -127,12 +127,6 @@ def test_a_tree_is_rebuilt_from_nodes_and_their_names(tree: Tree) -> None:
     assert paths(Tree.from_nodes(tree.roots, nodes)) == paths(tree)
 
 
-def test_files_without_names_can_be_forgotten(tree: Tree) -> None:
-    apply(tree, Kind.UNLINK, node=4, parent=1, name=b"b", meta=Meta(FILE.mode, 0, 0, 1, nlink=0))
-    assert tree.forget_nameless() == 1
-    assert 4 not in tree.nodes
-
-
 def test_a_resync_of_a_lost_name_removes_it(tree: Tree) -> None:
     apply(tree, Kind.RESYNC, node=4, parent=1, name=b"b", detail=1)
     assert b"b" not in paths(tree)

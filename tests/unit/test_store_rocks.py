@@ -44,8 +44,6 @@ def test_items_come_back_in_the_order_of_their_keys(path: Path) -> None:
     assert store.get(key(700)) is None
     assert store.contains(key(7))
     assert not store.contains(key(700))
-    assert store.multi_get([key(1), key(900), key(2)]) == [value(1), None, value(2)]
-    assert store.multi_get([]) == []
     assert [found for found, _ in store.scan(b"m:e")] == [key(number) for number in range(300)]
     assert [found for found, _ in store.scan(b"m:e", start=key(298))] == [key(298), key(299)]
     assert list(store.scan(b"m:f")) == []

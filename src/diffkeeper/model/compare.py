@@ -15,20 +15,14 @@ from diffkeeper.model.node import Node
 
 
 class What(StrEnum):
-    """Name what differs."""
+    """Name what of the metadata differs."""
 
-    MISSING = "missing"  # the tree has it, the disk has not
-    EXTRA = "extra"  # the disk has it, the tree has not
     TYPE = "type"
     MODE = "mode"
     OWNER = "owner"
     MTIME = "mtime"
     SIZE = "size"
     DEVICE = "device"
-    BYTES = "bytes"
-    TARGET = "target"
-    XATTRS = "xattrs"
-    LINKS = "links"
 
 
 class Status(Protocol):

@@ -204,13 +204,6 @@ class Namespace:
                     if not below.names:
                         waiting.append(below)
 
-    def forget_nameless(self) -> int:
-        """Drop every file that has no name; return how many. Sound only if no process holds one open."""
-        nameless = [node for node in self.nodes.values() if not node.names and not self.is_root(node.number)]
-        for node in nameless:
-            self._forget(node)
-        return len(nameless)
-
     def _release(self, node: Node) -> None:
         if node.content is None and not self.is_root(node.number):
             self.drop(node)

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import rocksdict
@@ -112,12 +112,6 @@ class RocksStore:
         """Say whether ``key`` has a value."""
         with _failures_as(DamagedTraceError, f"cannot read {_name(key)}"):
             return key in self._database
-
-    def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return the values of ``keys``, None for each that has none."""
-        with _failures_as(DamagedTraceError, "cannot read from the store"):
-            values = self._database.get(list(keys))
-        return list(values or [])
 
     def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         """Put all ``items``, or after a kill none of them."""
