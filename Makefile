@@ -8,7 +8,7 @@ READY := .venv/ready
 help:
 	@echo "make demo    record a flaky test, read its timeline, restore two moments (needs root or sudo)"
 	@echo "make test    run every test that can run here"
-	@echo "make soak    every workload of the oracle, at 20 random instants each, on disk and in memory; an hour (needs root)"
+	@echo "make soak    every workload of the oracle, at 20 random instants each, on disk and in memory; some minutes (needs root)"
 	@echo "make lint    ruff, mypy, import-linter, clang-format"
 	@echo "make format  rewrite the sources as make lint wants them"
 	@echo "make setup   only make .venv ready"
