@@ -175,8 +175,12 @@ static void note_xattr(
 static void read_xattrs(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd)
 {
 	static char names[1 << 16]; /* XATTR_LIST_MAX */
-	ssize_t length = flistxattr(fd, names, sizeof(names));
+	struct stat status;
+	ssize_t length;
 
+	if (fstat(fd, &status) || !may_read(capture, &status))
+		return;
+	length = flistxattr(fd, names, sizeof(names));
 	for (ssize_t at = 0; at < length; at += strlen(names + at) + 1)
 		note_xattr(capture, cause, inode, fd, names + at);
 }
@@ -310,7 +314,7 @@ static void read_back(struct capture *capture, const struct dk_header *cause, co
 static int open_import(struct capture *capture, const struct dk_name *record, const char *path2,
 	const struct dk_inode *inode, int flags)
 {
-	int fd = open_inode(capture, inode, flags);
+	int fd = open_inode(capture, inode, flags), found = -1;
 	char path[64 + DK_PATH_MAX];
 	struct stat status;
 
@@ -318,14 +322,18 @@ static int open_import(struct capture *capture, const struct dk_name *record, co
 		return fd;
 	snprintf(path, sizeof(path), "/proc/%u/%s/%.*s", record->header.pid,
 		record->path2_len && *path2 == '/' ? "root" : "cwd", (int)record->path2_len, path2);
-	fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
+	/* Without opening it for anything: to open a device or a fifo that stands there by now would have effects. */
+	found = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (found < 0)
 		return -1;
-	if (!fstat(fd, &status) && status.st_ino == inode->ino && kernel_device(status.st_dev) == inode->dev)
-		return fd;
-	close(fd);
-	errno = ESTALE;
-	return -1;
+	if (!fstat(found, &status) && status.st_ino == inode->ino && kernel_device(status.st_dev) == inode->dev) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", found);
+		fd = open(path, flags | O_CLOEXEC);
+	} else {
+		errno = ESTALE;
+	}
+	close(found);
+	return fd;
 }
 
 /* Does a directory stand in one of those that the call touched? (The one that something left may have the same name.)
