@@ -64,6 +64,7 @@ enum dk_flag {
 	DK_F_IMPORT = 256,	     /* something came in from outside: the drain thread reads it at once */
 	DK_F_FROM_DESCRIPTOR = 2048, /* the offset is what the descriptor, or the file's size, said at exit */
 	DK_F_UNCERTAIN = 1024,	     /* the inode may stand outside: one of its links elsewhere, or no name known */
+	DK_F_READ_AT_EXIT = 4096,    /* a DK_LATE record is on the ring: the drain thread need not read */
 	DK_F_MORE = 512,	     /* DK_PIECE records with the same sequence follow */
 };
 

@@ -139,6 +139,43 @@ static __always_inline void fill_data(struct dk_data *record, struct call_args *
 	read_inode(&record->inode, target->inode);
 }
 
+static __always_inline int is_on_one_page(u64 offset, u64 length)
+{
+	return counters.linear_map && (offset & 4095) + length <= 4096;
+}
+
+/*
+ * The caller's page went away between the copy and here (another thread unmapped it, the kernel is moving it): its
+ * bytes are read from the file's page at once, as a late reading with its interval.
+ */
+__noinline int send_late(struct target *target, u64 sequence, u64 length)
+{
+	struct dk_late *late = bpf_ringbuf_reserve(&ring, sizeof(*late) + 4096, 0);
+	u64 from;
+
+	if (!late)
+		return 0;
+	fill_header(&late->header, DK_LATE, 0, sizeof(*late));
+	late->header.sequence = sequence;
+	late->header.enter_ns = late->read_from_ns = late->header.t_ns;
+	late->payload = late->zero = 0;
+	late->offset = 0;
+	late->header.result = -14;
+	if (target && length <= 4096) {
+		late->offset = target->offset;
+		read_inode(&late->inode, target->inode);
+		from = find_cached((u64)target->inode, target->offset);
+		if (from && !bpf_probe_read_kernel(late + 1, length, (void *)from)) {
+			late->payload = length;
+			late->header.size = sizeof(*late) + pad8(length);
+			late->header.result = 0;
+		}
+	}
+	late->read_to_ns = bpf_ktime_get_ns();
+	bpf_ringbuf_submit(late, wake(0));
+	return 0;
+}
+
 #define SEND_DATA(BUCKET) \
 	do { \
 		struct dk_data *record = bpf_ringbuf_reserve(&ring, sizeof(*record) + (BUCKET), 0); \
@@ -151,7 +188,12 @@ static __always_inline void fill_data(struct dk_data *record, struct call_args *
 			record->payload = 0; \
 			record->header.size = sizeof(*record); \
 			record->header.flags |= DK_F_FAULT | DK_F_BY_REFERENCE; \
+			if (is_on_one_page(target->offset, length)) \
+				record->header.flags |= DK_F_READ_AT_EXIT; \
+			sequence = record->header.sequence; \
 			bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP); \
+			if (is_on_one_page(target->offset, length)) \
+				send_late(target, sequence, length); \
 			return 0; \
 		} \
 		bpf_ringbuf_submit(record, wake(0)); \
@@ -161,7 +203,7 @@ static __always_inline void fill_data(struct dk_data *record, struct call_args *
 /* One buffer that fits one record: the common case, one reservation and one copy. */
 __noinline int send_data_inline(struct call_args *args, struct target *target, u64 buffer, u16 flags)
 {
-	u64 length;
+	u64 sequence, length;
 
 	if (!args || !target)
 		return 1;

@@ -16,6 +16,7 @@
 #include "reading.bpf.h"
 #include "verdicts.bpf.h"
 #include "records.bpf.h"
+#include "page_cache.bpf.h"
 #include "payload.bpf.h"
 #include "writes.bpf.h"
 #include "copies.bpf.h"

@@ -36,7 +36,7 @@ static int take_record(void *context, void *data, size_t size)
 		return 0;
 	if (header->type == DK_NAME && (header->flags & DK_F_IMPORT))
 		read_import(capture, data);
-	else if (header->flags & DK_F_BY_REFERENCE)
+	else if ((header->flags & DK_F_BY_REFERENCE) && !(header->flags & DK_F_READ_AT_EXIT))
 		read_what_is_missing(capture, header);
 	return 0;
 }

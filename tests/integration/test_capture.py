@@ -11,7 +11,7 @@ import pytest
 from diffkeeper import Trace, record
 from diffkeeper.engines.decoder import decode
 from diffkeeper.model.event import Event, Kind
-from diffkeeper.model.observation import DataWritten, EventsLost
+from diffkeeper.model.observation import DataWritten, EventsLost, Flag, LateData
 from diffkeeper.native import Capture, CaptureSettings
 from diffkeeper.store.journal import JournalReader, SegmentPool
 
@@ -145,6 +145,42 @@ def test_a_write_larger_than_the_ring_is_read_back(root: Path, tmp_path: Path) -
     script = "import os; f = os.open('f', os.O_CREAT | os.O_WRONLY); os.write(f, bytes(range(256)) * 4096)"
     observations = captured(root, tmp_path, 1 << 17, script)
     (written,) = [each for each in observations if isinstance(each, DataWritten)]
-    late = [each for each in observations if type(each).__name__ == "LateData"]
+    late = [each for each in observations if isinstance(each, LateData)]
     assert written.length == 1 << 20
-    assert b"".join(each.data for each in late) == bytes(range(256)) * 4096  # type: ignore[attr-defined]
+    assert b"".join(each.data for each in late) == bytes(range(256)) * 4096
+
+
+VANISHING = """
+import ctypes, mmap, os, threading
+libc = ctypes.CDLL(None, use_errno=True)
+page = mmap.mmap(-1, 4096)
+address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+over = False
+def hide():
+    while not over:
+        libc.mprotect(ctypes.c_void_p(address), 4096, 0)
+        libc.mprotect(ctypes.c_void_p(address), 4096, 3)
+hider = threading.Thread(target=hide)
+page[:] = b"p" * 4096
+hider.start()
+file = os.open("file", os.O_CREAT | os.O_WRONLY, 0o644)
+written = 0
+while written < 4_000:  # most calls fail with EFAULT, many succeed and find the page gone when they return
+    if libc.write(file, ctypes.c_void_p(address), 100) == 100:
+        written += 1
+over = True
+hider.join()
+"""
+
+
+def test_a_buffer_that_is_gone_when_the_call_returns_costs_no_bytes(root: Path, tmp_path: Path) -> None:
+    observations = captured(root, tmp_path, 1 << 26, VANISHING)
+    writes = {seen.sequence: seen for seen in observations if isinstance(seen, DataWritten)}
+    late = {seen.of: seen for seen in observations if isinstance(seen, LateData)}
+    assert set(late) == {number for number, seen in writes.items() if seen.flags & Flag.FAULT}
+    for number, seen in writes.items():
+        data = late[number].data if number in late else seen.payload[0][1]
+        assert data == b"p" * seen.length
+        # Read before the call returned: at once, not when the drain thread came to it (it came after all of them).
+        assert number not in late or late[number].read_to_ns - seen.exit_ns < 100_000_000
+    assert sum(seen.length for seen in writes.values()) == (root / "file").stat().st_size
