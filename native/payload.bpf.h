@@ -223,11 +223,21 @@ __noinline int send_data_inline(struct call_args *args, struct target *target, u
 		if (length > 4096)
 			return 1;
 		SEND_DATA(4096);
+	} else if (length <= 8192) {
+		barrier_var(length);
+		if (length > 8192)
+			return 1;
+		SEND_DATA(8192);
 	} else if (length <= 16384) {
 		barrier_var(length);
 		if (length > 16384)
 			return 1;
 		SEND_DATA(16384);
+	} else if (length <= 32768) {
+		barrier_var(length);
+		if (length > 32768)
+			return 1;
+		SEND_DATA(32768);
 	} else {
 		barrier_var(length);
 		if (length > DK_PIECE_MAX)

@@ -6,7 +6,7 @@ import pytest
 
 from diffkeeper import engines, helper_start
 from diffkeeper.engines import ebpf
-from diffkeeper.engines.protocol import EngineSurvey
+from diffkeeper.engines.protocol import EngineSurvey, ring_bytes_for
 from diffkeeper.errors import EngineUnavailableError
 
 
@@ -59,3 +59,8 @@ def test_the_helper_is_started_without_anything_that_a_user_can_slip_in() -> Non
     assert command[:3] == ["sudo", "-n", "--"]
     assert {"-I", "-S", "-B"} <= set(command)
     assert command[-1] == "--detach"
+
+
+@pytest.mark.parametrize(("gibibytes", "mebibytes"), [(0, 16), (1, 16), (4, 64), (7, 64), (24, 128), (500, 128)])
+def test_the_ring_is_sized_from_the_machine(gibibytes: int, mebibytes: int) -> None:
+    assert ring_bytes_for(gibibytes << 30) == mebibytes << 20

@@ -7,6 +7,7 @@ An engine writes batches of wire records (``native/events.h``) into journal segm
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import Any, Protocol
@@ -14,9 +15,21 @@ from typing import Any, Protocol
 from diffkeeper.model.values import dataclass
 from diffkeeper.native import Progress
 
-RING_BYTES = 64 * 1024 * 1024
+_MIB = 1 << 20
 
-__all__ = ["RING_BYTES", "Engine", "EngineFacts", "EngineRequest", "EngineSurvey", "Progress"]
+
+def ring_bytes_for(memory_bytes: int) -> int:
+    """Return the size of the ring on a machine with that much memory: 1/64 of it, a power of two, 16 to 128 MiB.
+
+    The ring is locked memory, and what holds the payload while the disk makes the drain wait.
+    """
+    wanted = min(max(memory_bytes // 64, 16 * _MIB), 128 * _MIB)
+    return 1 << (wanted.bit_length() - 1)
+
+
+RING_BYTES = ring_bytes_for(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0)
+
+__all__ = ["RING_BYTES", "Engine", "EngineFacts", "EngineRequest", "EngineSurvey", "Progress", "ring_bytes_for"]
 
 
 @dataclass(frozen=True, slots=True)
