@@ -216,14 +216,18 @@ enum { DIRECTORY_INSIDE = 1, DIRECTORY_OUTSIDE = 1 << 8, FILE_INSIDE = 1 << 16 }
 __noinline u32 classify_touched(struct dk_task *state, u32 i, u32 op)
 {
 	struct inode *inode;
+	u32 answer;
 
 	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
 		return 0;
 	inode = touched_inode(state, i);
 	if (!inode)
 		return 0;
-	if (is_directory(mode_of(inode)))
-		return verdict_of(inode) == INSIDE ? DIRECTORY_INSIDE : DIRECTORY_OUTSIDE;
+	if (is_directory(mode_of(inode))) {
+		answer = verdict_of(inode);
+		/* A directory that was replaced has no place any more: it says nothing about where the others stand. */
+		return answer == INSIDE ? DIRECTORY_INSIDE : answer == OUTSIDE ? DIRECTORY_OUTSIDE : 0;
+	}
 	if (op == DK_OP_LINK)
 		return FILE_INSIDE * names_inside((u64)inode);
 	return verdict_of(inode) != OUTSIDE ? FILE_INSIDE : 0;
