@@ -85,3 +85,12 @@ def test_rewriting_a_page_keeps_what_is_around_it() -> None:
 def test_an_unknown_file_has_no_known_blob() -> None:
     extents = ExtentMap.unknown(10)
     assert (extents.size, extents.has_unknown, extents.first_blob) == (10, True, 0)
+
+
+def test_copying_a_whole_file_takes_no_time_however_many_extents_it_has() -> None:
+    source, target = ExtentMap(0, [(at * 8192, 4096, 1, at * 4096) for at in range(50)]), ExtentMap(7, [(0, 7, 2, 0)])
+    target.paste(0, source.slice(0, source.size))
+    assert target == source
+    assert target._extents is source._extents, "the list is shared"
+    target.write(0, 1, 3, 0)
+    assert source.first_blob == 1, "until one side changes"

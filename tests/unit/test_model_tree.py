@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from diffkeeper.model.event import Data, Event, Kind, Mark, Meta
+from diffkeeper.model.extents import ExtentMap
 from diffkeeper.model.tree import Node, Tree
 
 FOLDER = Meta(stat.S_IFDIR | 0o755, 0, 0, 1)
@@ -28,6 +29,12 @@ def tree() -> Tree:
 def apply(tree: Tree, kind: Kind, **fields: Any) -> None:
     """Apply an event of which only the given fields matter."""
     tree.apply(Event(1, 0, kind, 1, 1, 1, **fields))
+
+
+def content_of(tree: Tree, number: int) -> ExtentMap:
+    content = tree.nodes[number].content
+    assert content is not None
+    return content
 
 
 def paths(tree: Tree) -> dict[bytes, int]:
@@ -96,6 +103,20 @@ def test_a_copy_of_what_is_not_in_the_tree_is_unknown(tree: Tree) -> None:
     apply(tree, Kind.COPY, node=4, source=99, offset=0, length=3)
     content = tree.nodes[4].content
     assert content is not None
+    assert content.has_unknown
+
+
+def test_copies_that_double_a_file_end_in_unknown_bytes_and_not_in_a_full_memory(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffkeeper.model.tree.MOST_EXTENTS", 1000)
+    apply(tree, Kind.WRITE, node=4, offset=0, length=1, data=(Data(0, 1, 7, 0),))
+    apply(tree, Kind.WRITE, node=4, offset=2, length=1, data=(Data(2, 1, 8, 5),))
+    for _ in range(60):
+        size = content_of(tree, 4).size
+        apply(tree, Kind.COPY, node=4, source=4, source_offset=0, offset=size + 1, length=size)
+    content = content_of(tree, 4)
+    assert content.count < 2000
     assert content.has_unknown
 
 

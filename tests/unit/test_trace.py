@@ -24,7 +24,7 @@ from diffkeeper import (
     UnknownContentError,
     UsageError,
 )
-from diffkeeper.model.observation import DataOp, DataWritten
+from diffkeeper.model.observation import DataOp, DataWritten, Flag, SizeChanged, SizeOp
 from diffkeeper.processing import process
 from diffkeeper.store.format import TraceLock, write_session
 from diffkeeper.store.journal import remove_journal, segment_path
@@ -218,6 +218,19 @@ def test_several_roots_are_told_apart_by_their_labels(tmp_path: Path) -> None:
 
 
 # --- bytes that are not known
+
+
+def test_a_file_larger_than_the_memory_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    script = Script()
+    script.create("a")
+    file = script.files["a"].inode()
+    common = (2, script.t_ns + 1, 0, script.t_ns + 2, 100, 100, Flag(0), 0)
+    script.observations.append(SizeChanged(*common, SizeOp.TRUNCATE, file, 0, 0, (1 << 63) - 1))
+    with Trace.open(made(tmp_path / "trace", script)) as opened:
+        view = opened.at("end")
+        with pytest.raises(UsageError, match="do not fit into memory: read it in parts"):
+            view.read("a")
+        assert view.slice(view.stat("a"), 1 << 40, 3) == b"\0\0\0"
 
 
 def test_bytes_that_nobody_read_are_never_zeros_unasked(tmp_path: Path) -> None:

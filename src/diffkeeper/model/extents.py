@@ -62,6 +62,11 @@ class ExtentMap:
         return f"ExtentMap({self.size}, {[tuple(piece) for piece in self.extents()]})"
 
     @property
+    def count(self) -> int:
+        """Return how many extents there are."""
+        return len(self._extents)
+
+    @property
     def has_unknown(self) -> bool:
         """Say whether any byte is unknown."""
         return any(blob == UNKNOWN for _, blob, _ in self._extents)
@@ -100,6 +105,8 @@ class ExtentMap:
     def slice(self, offset: int, length: int) -> ExtentMap:
         """Return [offset, offset+length) as a map that begins at 0; it is shorter where the file ends before."""
         size = max(0, min(length, self.size - offset))
+        if offset == 0 and size == self.size:
+            return self.copy()
         return ExtentMap(
             size, [(at - offset, long, blob, start) for at, long, blob, start in self.pieces(offset, size)]
         )
@@ -133,6 +140,9 @@ class ExtentMap:
     def paste(self, offset: int, part: ExtentMap) -> None:
         """Put what ``slice`` returned at ``offset``; its holes become holes."""
         if not part.size:
+            return
+        if offset == 0 and self.size <= part.size:
+            self._share(part)
             return
         self.punch(offset, part.size)
         self.size = max(self.size, offset + part.size)
@@ -169,6 +179,12 @@ class ExtentMap:
         tail = self.slice(offset + length, max(0, self.size - offset - length))
         self.truncate(offset)
         self.paste(offset, tail)
+
+    def _share(self, part: ExtentMap) -> None:
+        """Become equal to ``part``, as ``copy`` does."""
+        self.size = part.size
+        self._offsets, self._extents = part._offsets, part._extents
+        self._is_shared = part._is_shared = True
 
     def _unshare(self) -> None:
         if self._is_shared:

@@ -73,6 +73,8 @@ class Namespace:
                 node.children = {}
         for node in self.nodes.values():
             for parent, name in node.names:
+                if not is_name(name):
+                    raise ValueError(f"{name!r} is no name for a file")
                 self._children_of(parent)[name] = node.number
 
     def bind(self, node: Node, identity: Identity) -> None:
@@ -159,7 +161,9 @@ class Namespace:
     def attach(self, node: Node, parent: int, name: bytes) -> bool:
         """Give a node a name, taking it from whatever had it; return False where that cannot be."""
         directory = self.nodes.get(parent)
-        if directory is None or directory.children is None or not name or self.is_root(node.number):
+        if directory is None or directory.children is None or self.is_root(node.number):
+            return False
+        if not is_name(name):
             return False
         if not self.can_hold(parent, node):
             return False
@@ -236,3 +240,8 @@ class Namespace:
         for label, number in self.roots:
             twin.make_root(label, number)
         twin.next_number = self.next_number
+
+
+def is_name(name: bytes) -> bool:
+    """Say whether a directory can hold an entry of that name: no kernel gives others, a made-up trace may."""
+    return bool(name) and name not in (b".", b"..") and b"/" not in name and b"\0" not in name

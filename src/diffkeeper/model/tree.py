@@ -26,6 +26,9 @@ from diffkeeper.model.node import NO_IDENTITY, Identity, Node
 
 __all__ = ["RESYNC_REMOVED", "Identity", "Node", "Tree"]
 
+MOST_EXTENTS = 1 << 22
+"""What a file may have when a range is copied into it: a made-up trace could double them with every event."""
+
 KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE = 1, 2, 8, 0x10, 0x20  # FALLOC_FL_*
 
 _REASONS = {
@@ -88,7 +91,8 @@ class Tree(Namespace):
             return
         part = ExtentMap()
         if source is not None and source.content is not None:
-            part = source.content.slice(event.source_offset, event.length)
+            if _is_bounded(node.content, source.content):
+                part = source.content.slice(event.source_offset, event.length)
             node.inexact = node.inexact or source.inexact
         node.content.paste(event.offset, part)
         node.content.write_unknown(event.offset + part.size, event.length - part.size)
@@ -247,6 +251,10 @@ class Tree(Namespace):
         if node is not None:
             old = node.meta
             node.meta = Meta(old.mode, old.uid, old.gid, mtime_ns, old.nlink, old.rdev)
+
+
+def _is_bounded(content: ExtentMap, source: ExtentMap) -> bool:
+    return not content.count or content.count + source.count <= MOST_EXTENTS
 
 
 def fallocate(content: ExtentMap, mode: int, offset: int, length: int) -> None:

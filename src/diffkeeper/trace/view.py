@@ -74,7 +74,12 @@ class TreeView:
     def slice(self, entry: Entry, offset: int, length: int, *, allow_unknown: bool = False) -> bytes:
         """Return up to ``length`` bytes of a regular file from ``offset``; raises as ``read`` does."""
         length = max(0, min(length, entry.size - offset))
-        content = bytearray(length)
+        try:
+            content = bytearray(length)
+        except (MemoryError, OverflowError) as error:
+            raise UsageError(
+                f"{length} bytes of {os.fsdecode(entry.path)} do not fit into memory: read it in parts, or export it"
+            ) from error
         for start, piece in self._data(entry, offset, length, allow_unknown):
             content[start - offset : start - offset + len(piece)] = piece
         return bytes(content)

@@ -1,0 +1,1 @@
+"""Feed bytes of a stranger to everything that reads a trace."""
