@@ -37,11 +37,15 @@ __noinline int send_cached(struct dk_task *state, u64 offset, u64 length)
 
 /* Calls. */
 
-static __always_inline s64 user_offset(u64 pointer, struct file *file, s64 result)
+static __always_inline s64 user_offset(u64 pointer, struct file *file, s64 result, u32 is_short)
 {
 	s64 position = 0;
+	s32 narrow = 0;
 
-	if (pointer)
+	if (pointer && is_short) {
+		bpf_probe_read_user(&narrow, sizeof(narrow), (void *)pointer);
+		position = narrow;
+	} else if (pointer)
 		bpf_probe_read_user(&position, sizeof(position), (void *)pointer);
 	else if (file)
 		read_field(&position, file, f_pos);
@@ -108,7 +112,7 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 
 	if (!space || !args || !state)
 		return 0;
-	is_clone = args->call == CALL_IOCTL;
+	is_clone = args->call == CALL_CLONE;
 	if (!is_clone && args->result <= 0)
 		return 0;
 	record->source_offset = record->offset = record->length = 0;
@@ -148,8 +152,8 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 		record->length = args->result;
 		record->offset = target.offset;
 		if (!(target.flags & DK_F_IN_LOCK) && plan.to_pointer)
-			record->offset = user_offset(plan.to_pointer, to, args->result);
-		record->source_offset = user_offset(plan.from_pointer, from, args->result);
+			record->offset = user_offset(plan.to_pointer, to, args->result, 0);
+		record->source_offset = user_offset(plan.from_pointer, from, args->result, args->has_short_offset);
 	}
 	if (state->copy_sequence)
 		record->header.flags |= DK_F_MORE;

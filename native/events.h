@@ -79,7 +79,14 @@ enum dk_name_op {
 	DK_OP_RMDIR = 6,
 	DK_OP_RENAME = 7
 };
-enum dk_attr_op { DK_OP_CHMOD = 1, DK_OP_CHOWN = 2, DK_OP_UTIME = 3, DK_OP_SETXATTR = 4, DK_OP_REMOVEXATTR = 5 };
+enum dk_attr_op {
+	DK_OP_CHMOD = 1,
+	DK_OP_CHOWN = 2,
+	DK_OP_UTIME = 3,
+	DK_OP_SETXATTR = 4,
+	DK_OP_REMOVEXATTR = 5,
+	DK_OP_SETFLAGS = 6
+};
 enum dk_lost_channel {
 	DK_LOST_RING = 0,
 	DK_LOST_TABLE = 1,
@@ -190,6 +197,14 @@ struct dk_attr {
 	dk_u32 name_len;
 	dk_u32 value_len; /* bytes that follow; header.result is 0, value_full the length the call had */
 	dk_u32 value_full;
+	dk_u32 zero;
+};
+
+/* The value of DK_OP_SETFLAGS. */
+struct dk_inode_flags {
+	dk_u32 is_extended; /* FS_XFLAG_*, and a project number; else FS_*_FL, as chattr sets them */
+	dk_u32 flags;
+	dk_u32 project;
 	dk_u32 zero;
 };
 
@@ -332,6 +347,7 @@ DK_ASSERT_SIZE(dk_size, 136);
 DK_ASSERT_SIZE(dk_name, 104);
 DK_ASSERT_SIZE(dk_open, 200);
 DK_ASSERT_SIZE(dk_attr, 128);
+DK_ASSERT_SIZE(dk_inode_flags, 16);
 DK_ASSERT_SIZE(dk_close, 112);
 DK_ASSERT_SIZE(dk_output, 72);
 DK_ASSERT_SIZE(dk_process, 80);

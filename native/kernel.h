@@ -62,7 +62,7 @@ static long (*bpf_loop)(u32 times, void *callback, void *context, u64 flags) = (
 #define core __attribute__((preserve_access_index))
 
 struct pt_regs {
-	unsigned long r10, r9, r8, ax, dx, si, di, orig_ax;
+	unsigned long bp, bx, r10, r9, r8, ax, cx, dx, si, di, orig_ax;
 } core;
 
 struct qstr {
@@ -183,6 +183,7 @@ struct kiocb {
 } core;
 
 struct iov_iter {
+	u8 data_source; /* 0: bytes go into the memory that it describes */
 	u64 count;
 } core;
 
@@ -236,8 +237,12 @@ enum { FMODE_WRITE = 2, FMODE_CREATED = 1 << 20 };
 enum { O_CREAT = 0100, O_TRUNC = 01000, O_APPEND = 02000, O_DIRECT = 040000, O_TMPFILE_BIT = 020000000 };
 enum { AT_FDCWD = -100, AT_REMOVEDIR = 0x200 };
 enum { AF_UNIX = 1 };
+enum { SEEK_CUR = 1, SEEK_END = 2 };
 enum { S_IFMT = 0170000, S_IFDIR = 0040000, S_IFREG = 0100000 };
 enum { FICLONE = 0x40049409, FICLONERANGE = 0x4020940d };
+enum { FS_IOC_SETFLAGS = 0x40086602, FS_IOC32_SETFLAGS = 0x40046602, FS_IOC_FSSETXATTR = 0x401c5820 };
+enum { RWF_APPEND = 0x10, RWF_NOAPPEND = 0x20 };
+enum { FALLOC_FL_KEEP_SIZE = 1, FALLOC_FL_PUNCH_HOLE = 2, FALLOC_FL_ZERO_RANGE = 0x10 };
 enum { SIGNAL_GROUP_EXIT = 4, TS_COMPAT = 2 };
 
 #endif

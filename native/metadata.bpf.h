@@ -15,6 +15,8 @@ static __always_inline u64 open_flags(struct call_args *args)
 		return args->a[2];
 	if (args->call == CALL_CREAT)
 		return O_CREAT | O_TRUNC;
+	if (args->call == CALL_OPEN_BY_HANDLE)
+		return args->a[2];
 	bpf_probe_read_user(&flags, sizeof(flags), (void *)args->a[2]);
 	return flags;
 }
@@ -69,7 +71,10 @@ __noinline int leave_open(struct call_args *args, struct dk_task *state)
 	end = (end + pad8(length)) & 0x1fff;
 	is_at = args->call == CALL_OPENAT || args->call == CALL_OPENAT2;
 	path = end;
-	end = read_string(space, end, is_at ? args->a[1] : args->a[0], DK_PATH_MAX, &length);
+	if (args->call == CALL_OPEN_BY_HANDLE)
+		length = 0;
+	else
+		end = read_string(space, end, is_at ? args->a[1] : args->a[0], DK_PATH_MAX, &length);
 	record->path_len = length;
 	fill_base(&record->base, is_at ? (s32)args->a[0] : AT_FDCWD, space->bytes[path & 0x1fff]);
 	end &= 0x3fff;
@@ -78,11 +83,71 @@ __noinline int leave_open(struct call_args *args, struct dk_task *state)
 	return 0;
 }
 
+/* struct space_resv as 64-bit programs and as 32-bit ones lay it out, up to what counts. */
+struct space {
+	u16 type, whence;
+	s64 start, length;
+};
+
+static __always_inline void read_space(struct space *to, struct call_args *args)
+{
+	struct {
+		u16 type, whence;
+		s64 start, length;
+	} __attribute__((packed)) narrow = {0};
+
+	if (((u32)args->a[1] & ~0xff) != RESERVE_32) {
+		bpf_probe_read_user(to, sizeof(*to), (void *)args->a[2]);
+		return;
+	}
+	bpf_probe_read_user(&narrow, sizeof(narrow), (void *)args->a[2]);
+	to->whence = narrow.whence;
+	to->start = narrow.start;
+	to->length = narrow.length;
+}
+
+/* What the range counts from: nothing, the position, or the end, as they are before the call. */
+__noinline int enter_reserve(struct call_args *args, struct dk_task *state)
+{
+	struct space space = {0};
+	struct file *file;
+
+	if (!args || !state)
+		return 0;
+	read_space(&space, args);
+	file = file_of(args->a[0]);
+	state->lock_offset = 0;
+	if (space.whence == SEEK_CUR && file)
+		read_field(&state->lock_offset, file, f_pos);
+	else if (space.whence == SEEK_END && file)
+		read_field(&state->lock_offset, inode_of(file), i_size);
+	return 0;
+}
+
+__noinline int read_reserve(struct dk_size *record, struct call_args *args, struct dk_task *state)
+{
+	struct space space = {0};
+	u32 number;
+
+	if (!record || !args || !state)
+		return 0;
+	read_space(&space, args);
+	number = args->a[1] & 0xff;
+	record->offset = state->lock_offset + space.start;
+	record->length = space.length;
+	record->mode = FALLOC_FL_KEEP_SIZE;
+	if (number == RESERVE_ZERO)
+		record->mode |= FALLOC_FL_ZERO_RANGE;
+	else if (number & 1)
+		record->mode |= FALLOC_FL_PUNCH_HOLE;
+	return 0;
+}
+
 __noinline int leave_size(struct call_args *args, struct dk_task *state)
 {
 	struct dk_size record = {0};
 	struct inode *inode = 0;
-	u32 verdict;
+	u32 verdict, is_allocation;
 
 	if (!args || !state)
 		return 0;
@@ -95,8 +160,8 @@ __noinline int leave_size(struct call_args *args, struct dk_task *state)
 	verdict = verdict_of(inode);
 	if (verdict == OUTSIDE)
 		return 0;
-	fill_header(&record.header, DK_SIZE, args->call == CALL_FALLOCATE ? DK_OP_FALLOCATE : DK_OP_TRUNCATE,
-		sizeof(record));
+	is_allocation = args->call == CALL_FALLOCATE || args->call == CALL_RESERVE;
+	fill_header(&record.header, DK_SIZE, is_allocation ? DK_OP_FALLOCATE : DK_OP_TRUNCATE, sizeof(record));
 	record.header.flags = doubt(verdict) | writer_flags(state);
 	fill_times(&record.header, state);
 	if (state->touched_count && state->touched[0].pointer != (u64)inode)
@@ -106,6 +171,8 @@ __noinline int leave_size(struct call_args *args, struct dk_task *state)
 		record.mode = args->a[1];
 		record.offset = args->a[2];
 		record.length = args->a[3];
+	} else if (args->call == CALL_RESERVE) {
+		read_reserve(&record, args, state);
 	} else {
 		record.length = args->a[1];
 	}
@@ -115,25 +182,75 @@ __noinline int leave_size(struct call_args *args, struct dk_task *state)
 
 static __always_inline u64 read_xattr(struct scratch *space, struct dk_attr *record, struct call_args *args, u64 end)
 {
-	u64 length = args->a[3];
+	u64 name = args->a[1], value = args->a[2], length = args->a[3];
+	struct {
+		u64 value;
+		u32 size, flags;
+	} more = {0}; /* struct xattr_args */
 	long got;
 
+	if (args->call == CALL_SETXATTRAT) {
+		bpf_probe_read_user(&more, sizeof(more), (void *)args->a[4]);
+		value = more.value;
+		length = more.size;
+	}
+	if (args->call == CALL_SETXATTRAT || args->call == CALL_REMOVEXATTRAT)
+		name = args->a[3];
 	end &= 0xff;
-	got = bpf_probe_read_user_str(space->bytes + end, DK_XATTR_NAME_MAX, (void *)args->a[1]);
+	got = bpf_probe_read_user_str(space->bytes + end, DK_XATTR_NAME_MAX, (void *)name);
 	if (got <= 1)
 		return end;
 	record->name_len = (got - 1) & 0xff;
 	end = (end + pad8((got - 1) & 0xff)) & 0x3ff;
-	if (args->call != CALL_SETXATTR)
+	if (args->call != CALL_SETXATTR && args->call != CALL_SETXATTRAT)
 		return end;
 	record->value_full = length;
 	barrier_var(length);
-	if (length > 16384 || bpf_probe_read_user(space->bytes + end, length, (void *)args->a[2])) {
+	if (length > 16384 || bpf_probe_read_user(space->bytes + end, length, (void *)value)) {
 		record->header.flags |= DK_F_FAULT;
 		return end;
 	}
 	record->value_len = length;
 	return end + pad8(length);
+}
+
+static __always_inline u8 op_of(u32 call)
+{
+	switch (call) {
+	case CALL_SETXATTR:
+	case CALL_SETXATTRAT:
+		return DK_OP_SETXATTR;
+	case CALL_REMOVEXATTR:
+	case CALL_REMOVEXATTRAT:
+		return DK_OP_REMOVEXATTR;
+	case CALL_SETFLAGS:
+	case CALL_SETATTR:
+		return DK_OP_SETFLAGS;
+	}
+	return DK_OP_CHMOD + (call - CALL_CHMOD);
+}
+
+/* Flags of an inode as they were asked for: those of chattr, or the FS_XFLAG ones with a project number. */
+static __always_inline u64 read_flags(struct scratch *space, struct dk_attr *record, struct call_args *args, u64 end)
+{
+	struct dk_inode_flags *to = (void *)(record + 1);
+	u32 words[5] = {0}; /* struct fsxattr: flags, extsize, nextents, project; file_attr: its flags have 8 bytes */
+
+	to->is_extended = to->flags = to->project = to->zero = 0;
+	if (args->call == CALL_SETATTR) {
+		bpf_probe_read_user(words, sizeof(words), (void *)args->a[2]);
+		to->is_extended = 1;
+		to->project = words[4];
+	} else if ((u32)args->a[1] == FS_IOC_FSSETXATTR) {
+		bpf_probe_read_user(words, 16, (void *)args->a[2]);
+		to->is_extended = 1;
+		to->project = words[3];
+	} else {
+		bpf_probe_read_user(words, 4, (void *)args->a[2]);
+	}
+	to->flags = words[0];
+	record->value_len = record->value_full = sizeof(*to);
+	return end + sizeof(*to);
 }
 
 __noinline int leave_attr(struct call_args *args, struct dk_task *state)
@@ -152,12 +269,14 @@ __noinline int leave_attr(struct call_args *args, struct dk_task *state)
 	verdict = verdict_of(inode);
 	if (verdict == OUTSIDE)
 		return 0;
-	fill_header(&record->header, DK_ATTR, DK_OP_CHMOD + (args->call - CALL_CHMOD), 0);
+	fill_header(&record->header, DK_ATTR, op_of(args->call), 0);
 	record->header.flags = doubt(verdict) | writer_flags(state);
 	fill_times(&record->header, state);
 	read_inode(&record->inode, inode);
 	record->name_len = record->value_len = record->value_full = record->zero = 0;
-	if (args->call >= CALL_SETXATTR)
+	if (args->call >= CALL_SETFLAGS)
+		end = read_flags(space, record, args, end);
+	else if (args->call >= CALL_SETXATTR)
 		end = read_xattr(space, record, args, end);
 	end &= 0x7fff;
 	record->header.size = end;

@@ -10,6 +10,24 @@ struct iovec {
 	u64 len;
 };
 
+static __always_inline int is_vector_call(u32 call)
+{
+	return call >= CALL_WRITEV && call <= CALL_PWRITEV2;
+}
+
+static __always_inline long read_iovec(struct iovec *to, u64 from, u64 is_compat)
+{
+	u32 words[2] = {0};
+	long failed;
+
+	if (!is_compat)
+		return bpf_probe_read_user(to, sizeof(*to), (void *)from);
+	failed = bpf_probe_read_user(words, sizeof(words), (void *)from);
+	to->base = words[0];
+	to->len = words[1];
+	return failed;
+}
+
 #define SEND_PIECE(BUCKET) \
 	do { \
 		struct dk_piece *piece = bpf_ringbuf_reserve(&ring, sizeof(*piece) + (BUCKET), 0); \
@@ -46,11 +64,11 @@ static long send_piece(u32 index, void *context)
 	if (!pieces->left) {
 		if (!pieces->iov)
 			return 1;
-		if (bpf_probe_read_user(&iov, sizeof(iov), (void *)pieces->iov)) {
+		if (read_iovec(&iov, pieces->iov, pieces->is_compat)) {
 			pieces->failed = 1;
 			return 1;
 		}
-		pieces->iov += sizeof(iov);
+		pieces->iov += pieces->is_compat ? sizeof(iov) / 2 : sizeof(iov);
 		pieces->buffer = iov.base;
 		pieces->left = iov.len < pieces->total ? iov.len : pieces->total;
 		if (!pieces->left)
@@ -94,8 +112,9 @@ __noinline int send_pieces(struct call_args *args, u64 sequence)
 	__builtin_memset(pieces, 0, sizeof(*pieces));
 	pieces->total = args->result;
 	pieces->sequence = sequence;
-	if (args->call == CALL_WRITEV || args->call == CALL_PWRITEV) {
+	if (is_vector_call(args->call)) {
 		pieces->iov = args->a[1];
+		pieces->is_compat = args->is_compat;
 		times += 1024;
 	} else {
 		pieces->buffer = args->a[1];
@@ -284,7 +303,7 @@ static __always_inline int is_readable(struct inode *inode)
 
 static __always_inline int send_data(struct call_args *args, struct target *target, u16 flags)
 {
-	int is_vector = args->call == CALL_WRITEV || args->call == CALL_PWRITEV;
+	int is_vector = is_vector_call(args->call);
 	struct iovec iov = {0};
 	u64 buffer = args->a[1];
 
@@ -293,7 +312,7 @@ static __always_inline int send_data(struct call_args *args, struct target *targ
 	if (!is_inline_possible(args->result))
 		return send_data_apart(args, target, flags | DK_F_BY_REFERENCE);
 	if (is_vector) {
-		if (args->a[2] != 1 || bpf_probe_read_user(&iov, sizeof(iov), (void *)buffer))
+		if (args->a[2] != 1 || read_iovec(&iov, buffer, args->is_compat))
 			return send_data_apart(args, target, flags);
 		buffer = iov.base;
 	}

@@ -9,7 +9,9 @@ struct call_args {
 	u64 a[6];
 	s64 result;
 	u32 call;
-	u32 flags;
+	u8 is_compat;	     /* a 32-bit task's: vectors and some structures have another form */
+	u8 has_short_offset; /* sendfile's offset is an off_t of 4 bytes */
+	u8 zero[2];
 };
 
 static __always_inline struct dk_task *state_of(struct task_struct *task, u64 create)

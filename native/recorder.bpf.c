@@ -14,6 +14,7 @@
 #include "events.h"
 #include "state.bpf.h"
 #include "reading.bpf.h"
+#include "calls.bpf.h"
 #include "verdicts.bpf.h"
 #include "records.bpf.h"
 #include "page_cache.bpf.h"
@@ -51,50 +52,49 @@ static __always_inline int needs_state(u32 call, u64 *a)
 	switch (call) {
 	case CALL_NONE:
 		return 0;
-	case CALL_WRITE:
-	case CALL_PWRITE:
-	case CALL_WRITEV:
-	case CALL_PWRITEV:
-		return settings.writes_need_enter;
-	case CALL_IOCTL:
-		return (u32)a[1] == FICLONE || (u32)a[1] == FICLONERANGE;
 	case CALL_OPEN:
 		return (a[1] & (O_CREAT | O_TRUNC | O_TMPFILE_BIT)) != 0;
 	case CALL_OPENAT:
 		return (a[2] & (O_CREAT | O_TRUNC | O_TMPFILE_BIT)) != 0;
+	case CALL_OPEN_BY_HANDLE:
+		return (a[2] & O_TRUNC) != 0;
 	case CALL_BIND:
 		return is_unix_path(a[1]);
 	}
 	return 1;
 }
 
+/* Nothing is to be done at the entry: none of our calls, or a write whose place is told from inside the lock. */
+static __always_inline int is_quiet(u32 call)
+{
+	return !call || (call <= CALL_LAST_WRITE && !settings.writes_need_enter);
+}
+
 /*
  * Every system call's start. It opens the state in which touched inodes are noted; plain writes and reads pass at the
- * cost of one table look-up. Misses 32-bit calls, whose numbers are others.
+ * cost of two table look-ups. Misses calls of x32 programs, whose numbers begin at 1 << 30.
  */
 SEC("tp_btf/sys_enter")
 int enter(u64 *ctx)
 {
 	struct pt_regs *regs = (void *)ctx[0];
-	u64 number = ctx[1], a[6];
+	u64 number = ctx[1];
+	struct call_args args = {0};
 	struct task_struct *task;
 	struct dk_task *state;
 	u32 call;
 
-	if (number >= CALL_TABLE_SIZE)
-		return 0;
-	call = calls[number];
-	if (!call || (call <= CALL_LAST_WRITE && !settings.writes_need_enter))
+	if (number >= CALL_TABLE_SIZE || (is_quiet(calls[number]) && !calls_32[number]))
 		return 0;
 	task = bpf_get_current_task_btf();
-	if (task->thread_info.status & TS_COMPAT)
+	if (!take_args(&args, regs, number, task->thread_info.status & TS_COMPAT) || is_quiet(args.call))
 		return 0;
-	CALL_ARGS(regs, a);
+	call = args.call;
 	if (call == CALL_CLOSE) {
-		enter_close(a[0]);
+		enter_close(args.a[0]);
 		return 0;
 	}
-	if (!needs_state(call, a))
+	if (!needs_state(call, args.a))
 		return 0;
 	state = state_of(task, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!state)
@@ -106,9 +106,11 @@ int enter(u64 *ctx)
 	state->enter_ns = bpf_ktime_get_ns();
 	state->enter_inode = 0;
 	state->copy_sequence = 0;
-	state->copy_is_off = call < CALL_SENDFILE || call > CALL_COPY_RANGE || !is_copy_from_outside(call, a);
+	state->copy_is_off = call < CALL_SENDFILE || call > CALL_COPY_RANGE || !is_copy_from_outside(call, args.a);
 	if (call <= CALL_LAST_WRITE)
-		state->enter_inode = (u64)inode_of(file_of(a[0]));
+		state->enter_inode = (u64)inode_of(file_of(args.a[0]));
+	else if (call == CALL_RESERVE)
+		enter_reserve(&args, state);
 	return 0;
 }
 
@@ -122,15 +124,11 @@ int leave(u64 *ctx)
 	struct task_struct *task;
 	struct dk_task *state;
 
-	if (number >= CALL_TABLE_SIZE)
-		return 0;
-	args.call = calls[number];
-	if (!args.call || args.call == CALL_CLOSE)
+	if (number >= CALL_TABLE_SIZE || (!calls[number] && !calls_32[number]))
 		return 0;
 	task = bpf_get_current_task_btf();
-	if (task->thread_info.status & TS_COMPAT)
+	if (!take_args(&args, regs, number, task->thread_info.status & TS_COMPAT) || args.call == CALL_CLOSE)
 		return 0;
-	CALL_ARGS(regs, args.a);
 	if (args.call <= CALL_LAST_WRITE)
 		return leave_write(&args);
 	state = bpf_task_storage_get(&tasks, task, 0, 0);

@@ -8,6 +8,7 @@
 /* Settings, written before load. */
 
 const volatile u8 calls[CALL_TABLE_SIZE] = {CALL_NUMBERS};
+const volatile u8 calls_32[CALL_TABLE_SIZE] = {CALL_NUMBERS_32};
 const volatile struct dk_settings settings SEC(".rodata.settings") = {.ring_bytes = 1 << 26, .has_touch_hooks = 1};
 
 struct verdict_key {
@@ -61,12 +62,13 @@ struct {
 
 /* State of the piece loop: in a map, so that the verifier need not follow its values from turn to turn. */
 struct pieces {
-	u64 buffer;   /* where the current segment stands */
-	u64 left;     /* of the current segment */
-	u64 iov;      /* the next struct iovec, 0 for a plain buffer */
-	u64 total;    /* bytes still to send */
-	u64 start;    /* of the next piece, relative to the write */
-	u64 sequence; /* of the record they belong to */
+	u64 buffer;    /* where the current segment stands */
+	u64 left;      /* of the current segment */
+	u64 iov;       /* the next struct iovec, 0 for a plain buffer */
+	u64 is_compat; /* of 32-bit pointers and lengths */
+	u64 total;     /* bytes still to send */
+	u64 start;     /* of the next piece, relative to the write */
+	u64 sequence;  /* of the record they belong to */
 	u32 failed;
 	u32 is_kernel; /* buffer is the kernel's: the page cache */
 };

@@ -21,7 +21,7 @@ __noinline int send_output(struct call_args *args, struct dk_task *state, u32 st
 	record->stream = stream;
 	record->payload = 0;
 	if (args->call <= CALL_LAST_WRITE) {
-		int is_vector = args->call == CALL_WRITEV || args->call == CALL_PWRITEV;
+		int is_vector = is_vector_call(args->call);
 
 		barrier_var(length);
 		if (!is_vector && length <= 4096) {
@@ -52,12 +52,10 @@ static __always_inline u32 output_stream(struct file *file, u64 fd)
 /* The offset where no in-lock tracepoint told it: from the descriptor, which another writer may have moved since. */
 static __always_inline void offset_from_file(struct target *target, struct call_args *args, struct file *file)
 {
-	int is_positioned = args->call == CALL_PWRITE || args->call == CALL_PWRITEV;
-	u32 file_flags = 0;
+	int is_positioned = args->call == CALL_PWRITE || args->call == CALL_PWRITEV || args->call == CALL_PWRITEV2;
 	s64 position = 0;
 
-	read_field(&file_flags, file, f_flags);
-	if (is_positioned && (s64)args->a[3] != -1 && !(file_flags & O_APPEND)) {
+	if (is_positioned && (s64)args->a[3] != -1 && !(target->flags & DK_F_APPEND)) {
 		target->offset = args->a[3];
 		return;
 	}
@@ -88,6 +86,14 @@ static __always_inline int is_stacked(struct inode *outer, struct inode *inner)
 	return depth > 0;
 }
 
+/* pwritev2 says for each call anew whether it appends. */
+static __always_inline int does_append(struct call_args *args, u32 file_flags)
+{
+	if (args->call == CALL_PWRITEV2 && (args->a[5] & RWF_APPEND))
+		return 1;
+	return (file_flags & O_APPEND) && !(args->call == CALL_PWRITEV2 && (args->a[5] & RWF_NOAPPEND));
+}
+
 /* Which inode, where and when: from inside the lock if it was told there, else from the descriptor. */
 __noinline int find_target(struct target *target, struct call_args *args, struct dk_task *state, u32 fd)
 {
@@ -106,7 +112,7 @@ __noinline int find_target(struct target *target, struct call_args *args, struct
 	target->inode = seen;
 	if (file)
 		read_field(&file_flags, file, f_flags);
-	if (file_flags & O_APPEND)
+	if (does_append(args, file_flags))
 		target->flags |= DK_F_APPEND;
 	if (file_flags & O_DIRECT)
 		target->flags |= DK_F_DIRECT;

@@ -1,4 +1,6 @@
-"""What tiny C programs do, one per family of calls, is on the timeline, and the last state is the tree as it is.
+"""What tiny C programs do, one per family of calls, is on the timeline, and each state is the tree as it was.
+
+The last state is compared with the tree, and so is every instant at which a program called ``instant`` (c/must.h).
 
 Each program in ``c/`` says in its header what a wrong recorder would miss, and what the timeline must hold:
 
@@ -8,6 +10,7 @@ Each program in ``c/`` says in its header what a wrong recorder would miss, and 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -20,9 +23,9 @@ import pytest
 
 from diffkeeper import Event, Kind, Trace
 from oracle.folder import FolderReader
-from oracle.judge import describe_event
+from oracle.judge import describe_event, position_of
 from oracle.manifest import compare
-from oracle.recorded import diffkeeper
+from oracle.recorded import Instant, diffkeeper
 from oracle.replayed import TraceReader
 
 PROGRAMS = sorted((Path(__file__).parent / "c").glob("*.c"))
@@ -90,10 +93,12 @@ def compiled(source: Path, folder: Path) -> Path:
 def test_what_a_program_does_is_recorded(source: Path, tmp_path: Path) -> None:
     root, trace_path = tmp_path / "root", tmp_path / "trace"
     root.mkdir()
+    (tmp_path / "instants").mkdir()
     program = compiled(source, tmp_path)
     done = subprocess.run(
         [*diffkeeper("record"), "-q", f"--state-dir={trace_path}", "--watch=.", "--", program],
         cwd=root,
+        env={**os.environ, "INSTANTS": str(tmp_path / "instants")},
         capture_output=True,
         check=False,
     )
@@ -105,6 +110,7 @@ def test_what_a_program_does_is_recorded(source: Path, tmp_path: Path) -> None:
         missing = [each for each in expectations(source.read_text()) if not _holds(each, events)]
         listing = "\n".join(describe_event(event) for event in events[:60])
         assert not missing, f"{missing}\nThe timeline:\n{listing}"
+        compare_instants(trace, tmp_path / "instants", listing)
         truth = FolderReader(bytes(root)).read()
         differences = compare(truth, TraceReader().read(trace.at("end")))
         assert differences == [], "\n".join(map(str, differences)) + f"\nThe timeline:\n{listing}"
@@ -113,6 +119,14 @@ def test_what_a_program_does_is_recorded(source: Path, tmp_path: Path) -> None:
         assert info.is_complete
     export(trace_path, tmp_path / "out")
     assert compare(truth, FolderReader(bytes(tmp_path / "out")).read()) == []
+
+
+def compare_instants(trace: Trace, folder: Path, listing: str) -> None:
+    for taken in sorted(folder.glob("*.ns")):
+        truth = FolderReader(bytes(taken.with_suffix(""))).read()
+        instant = Instant(int(taken.read_text()), truth)
+        differences = compare(truth, TraceReader().read(trace.at(position_of(trace, instant))))
+        assert differences == [], f"at {taken.stem}:\n" + "\n".join(map(str, differences)) + f"\n{listing}"
 
 
 def _holds(expectation: Expectation, events: list[Event]) -> bool:

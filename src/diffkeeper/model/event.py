@@ -37,6 +37,7 @@ class Kind(IntEnum):
     RESYNC = 25  # state read back from the file system
     EXCHANGE = 26  # renameat2 RENAME_EXCHANGE
     EXPORT = 27  # left the tree by rename to outside
+    SETFLAGS = 28  # chattr: flags of the inode, or its project number; no part of the tree
 
 
 # Event.detail of a RESYNC: 0, metadata or a name was corrected; or a name is gone; the bytes are replaced; an extended
@@ -113,6 +114,6 @@ class Event:
     data: tuple[Data, ...] = ()
     source: int = 0  # COPY: node that the bytes came from
     source_offset: int = 0
-    detail: int = 0  # FALLOCATE mode, EXIT wait status, OUTPUT stream, GAP count
-    text: bytes = b""  # SYMLINK target, xattr name, EXEC exe, GAP channel
+    detail: int = 0  # SETFLAGS flags, FALLOCATE mode, EXIT wait status, OUTPUT stream, GAP count
+    text: bytes = b""  # SETFLAGS "flags" or "xflags", SYMLINK target, xattr name, EXEC exe, GAP channel
     value: bytes = b""  # xattr value, EXEC argv joined by NUL

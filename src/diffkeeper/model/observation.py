@@ -176,11 +176,15 @@ class AttributeOp(IntEnum):
     UTIME = 3
     SETXATTR = 4
     REMOVEXATTR = 5
+    SETFLAGS = 6  # FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR, file_setattr: no part of the restored tree
 
 
 @dataclass(frozen=True, slots=True)
 class AttributeChanged(Observation):
-    """Report changed metadata of ``inode``; xattr fields are empty for the other kinds."""
+    """Report changed metadata of ``inode``; xattr fields are empty for the other kinds.
+
+    For SETFLAGS ``xattr_value`` is ``dk_inode_flags`` of native/events.h: what was asked for.
+    """
 
     op: AttributeOp
     inode: Inode

@@ -6,6 +6,7 @@ Nothing that is observed may stop the resolver: what does not fit is marked and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from struct import Struct
 from typing import Any
 
 from diffkeeper.model import writing
@@ -49,7 +50,9 @@ _ATTRIBUTE_KINDS = {
     AttributeOp.UTIME: Kind.UTIME,
     AttributeOp.SETXATTR: Kind.SETXATTR,
     AttributeOp.REMOVEXATTR: Kind.REMOVEXATTR,
+    AttributeOp.SETFLAGS: Kind.SETFLAGS,
 }
+_INODE_FLAGS = Struct("<III")  # is_extended flags project: struct dk_inode_flags
 
 _Handler = Callable[[Any, tuple[Late, ...], bool], None]
 
@@ -285,6 +288,10 @@ class Resolver:
             return
         marks = Mark(0) if seen.value_is_known else Mark.UNKNOWN_DATA
         path, meta = self._ledger.path(node), meta_of(seen.inode, node.meta)
+        if kind == Kind.SETFLAGS:
+            detail, text = _flags_of(seen.xattr_value)
+            self._ledger.emit(seen, kind, node=node.number, path=path, meta=meta, detail=detail, text=text)
+            return
         name, value = seen.xattr_name, seen.xattr_value
         self._ledger.emit(seen, kind, marks=marks, node=node.number, path=path, meta=meta, text=name, value=value)
 
@@ -333,3 +340,13 @@ class Resolver:
         self.counters[f"lost_{seen.channel}"] += seen.count
         if not self._ledger.is_folding:
             self._ledger.emit(seen, Kind.GAP, detail=seen.count, text=seen.channel.encode(errors="replace"))
+
+
+def _flags_of(value: bytes) -> tuple[int, bytes]:
+    """Return the flags that SETFLAGS asked for, and of which sort they are."""
+    if len(value) < _INODE_FLAGS.size:
+        return 0, b""
+    is_extended, flags, project = _INODE_FLAGS.unpack_from(value)
+    if not is_extended:
+        return flags, b"flags"
+    return flags, b"xflags, project %d" % project if project else b"xflags"

@@ -301,9 +301,10 @@ def _by_kind() -> list[_Handler | None]:
     }
     handlers |= dict.fromkeys((Kind.CREATE, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.IMPORT), Tree._make)
     handlers |= dict.fromkeys((Kind.UNLINK, Kind.RMDIR, Kind.EXPORT), Tree._remove)
-    attributes = (Kind.CHMOD, Kind.CHOWN, Kind.UTIME, Kind.SETXATTR, Kind.REMOVEXATTR, Kind.CLOSE)
+    attributes = (Kind.CHMOD, Kind.CHOWN, Kind.UTIME, Kind.SETXATTR, Kind.REMOVEXATTR, Kind.SETFLAGS, Kind.CLOSE)
     handlers |= dict.fromkeys(attributes, Tree._attribute)
-    return [handlers.get(Kind(number)) if number else None for number in range(max(Kind) + 1)]
+    numbered = {int(kind): handler for kind, handler in handlers.items()}
+    return [numbered.get(number) for number in range(max(Kind) + 1)]
 
 
 _HANDLERS = _by_kind()

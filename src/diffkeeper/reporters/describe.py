@@ -130,6 +130,10 @@ def _xattr_removed(line: Line) -> str:
     return f"{_path(line)} {escape.name(line.event.text)}"
 
 
+def _flags(line: Line) -> str:
+    return f"{_path(line)} ({escape.name(line.event.text)} {line.event.detail:#x})"
+
+
 def _printed(line: Line) -> str:
     return f"{stream_name(line.event.detail)}: {escape.output(line.output)}"
 
@@ -192,5 +196,6 @@ _DETAILS: dict[Kind, Callable[[Line], str]] = {
     Kind.RESYNC: _resynced,
     Kind.EXCHANGE: _exchanged,
     Kind.EXPORT: _left,
+    Kind.SETFLAGS: _flags,
 }
 assert _DETAILS.keys() == set(Kind), "every kind of event has its line"

@@ -151,6 +151,8 @@ def _particulars(line: Line) -> Json:
             return text_fields("xattr", event.text) | text_fields("value", event.value)
         case Kind.REMOVEXATTR:
             return text_fields("xattr", event.text)
+        case Kind.SETFLAGS:
+            return {"flags": event.detail, **text_fields("sort", event.text)}
         case Kind.OUTPUT:
             return {"stream": describe.stream_name(event.detail), **text_fields("text", line.output)}
         case Kind.EXEC:

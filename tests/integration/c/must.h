@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Evaluate a call and end the program, naming it, when it fails. */
@@ -38,6 +39,26 @@ static inline void put(const char *path, const char *text)
 	int fd = MUST(open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644));
 
 	MUST(write(fd, text, strlen(text)));
+	MUST(close(fd));
+}
+
+/* The test compares the trace with the tree as it is now: nothing else may change it, and the working directory is the root.
+ */
+static inline void instant(const char *name)
+{
+	const char *folder = getenv("INSTANTS");
+	char text[4200];
+	struct timespec now;
+	int fd;
+
+	if (!folder)
+		return;
+	snprintf(text, sizeof(text), "cp -a . '%s/%s'", folder, name);
+	MUST(system(text) == 0 ? 0 : -1);
+	MUST(clock_gettime(CLOCK_MONOTONIC, &now));
+	snprintf(text, sizeof(text), "%s/%s.ns", folder, name);
+	fd = MUST(open(text, O_WRONLY | O_CREAT | O_EXCL, 0600));
+	dprintf(fd, "%lld", now.tv_sec * 1000000000LL + now.tv_nsec);
 	MUST(close(fd));
 }
 
