@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One capture, as its parts share it: library.c finds libbpf, load.c loads and attaches the programs, recorder.c drains
- * the ring into segments, readback.c reads back what had no buffer to copy from.
+ * the ring into segments, readback.c reads back what had no buffer to copy from, losses.c notes what was lost.
  */
 #ifndef DIFFKEEPER_CAPTURE_H
 #define DIFFKEEPER_CAPTURE_H
@@ -71,6 +71,29 @@ struct root {
 	bool has_handle;
 };
 
+/* Losses as they were at the last look. */
+struct losses {
+	uint64_t told[DK_LOST_CHANNELS]; /* by records in the journal */
+	uint64_t queue;			 /* found no room in the journal */
+	uint64_t misses;		 /* recursion_misses of all programs */
+	uint64_t checked_ns;
+	uint64_t misses_checked_ns;
+	uint32_t known_count; /* of what the table held: */
+	struct dk_loss_key keys[DK_LOSSES_MAX];
+	uint64_t counts[DK_LOSSES_MAX];
+};
+
+/* Faults that a test asked for (docs/testing-faults.md); all 0 in earnest. */
+struct faults {
+	uint32_t stall_ms;  /* the drain thread takes nothing for so long after the command was adopted */
+	uint32_t probe;	    /* see dk_settings */
+	uint32_t table;	    /* see dk_settings */
+	uint32_t decode;    /* the batch with this sequence is spoilt before it is written */
+	uint32_t kill;	    /* this process kills itself before it writes the batch with this sequence */
+	uint32_t recursion; /* so many misses are pretended */
+	uint32_t kill_held; /* this process kills itself when it holds the recorded processes */
+};
+
 struct capture {
 	struct library lib;
 	struct bpf_object *object;
@@ -91,12 +114,17 @@ struct capture {
 	pthread_t thread;
 	bool is_draining;
 	volatile bool is_stopping;
-	uint64_t lost_seen[DK_LOST_CHANNELS];
-	uint64_t lost_queue;
-	uint64_t lost_checked_ns;
+	struct losses losses;
+	struct faults faults;
+	uint64_t taken; /* records */
+	uint64_t adopted_ns;
 	uint64_t late_reads, late_failures;
 	char error[ERROR_BYTES];
 };
+
+/* Note in the journal what was lost since the last look; `is_last`: ask every program for its misses. */
+void note_losses(struct capture *capture, bool is_last);
+void read_lost(struct capture *capture, uint64_t *lost);
 
 extern __thread char last_message[ERROR_BYTES]; /* the end of what libbpf warned of */
 

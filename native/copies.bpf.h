@@ -43,12 +43,19 @@ static __always_inline s64 user_offset(u64 pointer, struct file *file, s64 resul
 	s32 narrow = 0;
 
 	if (pointer && is_short) {
-		bpf_probe_read_user(&narrow, sizeof(narrow), (void *)pointer);
+		if (bpf_probe_read_user(&narrow, sizeof(narrow), (void *)pointer) || is_probe_spoilt()) {
+			lose(DK_LOST_PROBE, DK_COPY);
+			return 0;
+		}
 		position = narrow;
-	} else if (pointer)
-		bpf_probe_read_user(&position, sizeof(position), (void *)pointer);
-	else if (file)
+	} else if (pointer) {
+		if (bpf_probe_read_user(&position, sizeof(position), (void *)pointer) || is_probe_spoilt()) {
+			lose(DK_LOST_PROBE, DK_COPY);
+			return 0;
+		}
+	} else if (file) {
 		read_field(&position, file, f_pos);
+	}
 	return position - result;
 }
 
@@ -90,8 +97,12 @@ static __always_inline int read_clone(struct dk_copy *record, struct call_args *
 		plan->from = args->a[2];
 		return 1;
 	}
-	if ((u32)args->a[1] != FICLONERANGE || bpf_probe_read_user(&range, sizeof(range), (void *)args->a[2]))
+	if ((u32)args->a[1] != FICLONERANGE)
 		return 0;
+	if (bpf_probe_read_user(&range, sizeof(range), (void *)args->a[2]) || is_probe_spoilt()) {
+		lose(DK_LOST_PROBE, DK_COPY);
+		return 0;
+	}
 	plan->from = range.fd;
 	record->source_offset = range.from;
 	record->offset = range.to;
@@ -160,7 +171,8 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 	if (state->copy_sequence ? state->copy_is_off || !(target.flags & DK_F_IN_LOCK)
 				 : !record->source.ino || verdict_of(source) != INSIDE)
 		record->header.flags |= DK_F_BY_REFERENCE;
-	put(record, sizeof(*record), record->header.flags & DK_F_BY_REFERENCE);
+	put_of(&record->header, sizeof(*record), record->header.flags & DK_F_BY_REFERENCE, &record->inode,
+		record->offset, record->length);
 	return 0;
 }
 

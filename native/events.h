@@ -92,7 +92,9 @@ enum dk_lost_channel {
 	DK_LOST_TABLE = 1,
 	DK_LOST_RECURSION = 2,
 	DK_LOST_QUEUE = 3,
-	DK_LOST_CHANNELS = 4
+	DK_LOST_PROBE = 4,
+	DK_LOST_DECODE = 5, /* found by who reads the journal: nothing here counts it */
+	DK_LOST_CHANNELS = 6
 };
 
 struct dk_header {
@@ -263,9 +265,14 @@ struct dk_entry {
 };
 
 struct dk_lost {
-	struct dk_header header; /* op: enum dk_lost_channel; t_ns: when it was noticed */
-	dk_u64 count;
+	struct dk_header header; /* op: enum dk_lost_channel; t_ns: from_ns; exit_ns: until when; pid: 0 if not known */
+	dk_u64 count;		 /* 0: the window ends here; it has a record at its begin and one at its end */
 	dk_u64 from_ns;
+	struct dk_base file; /* ino 0: not known which */
+	dk_u64 offset;	     /* of the bytes that are missing, if it was a write */
+	dk_u64 length;
+	dk_u32 what; /* enum dk_type of the lost records, 0: not known */
+	dk_u32 zero;
 };
 
 /* ---- settings and state: written by the process, read by the programs, or the other way round ---- */
@@ -279,6 +286,8 @@ struct dk_settings {
 	dk_u8 has_touch_hooks;	 /* 0: names can be resolved by their strings alone */
 	dk_u8 writes_need_enter; /* 1: a root's file system has no in-lock write tracepoint */
 	dk_u8 zero[6];
+	dk_u32 fault_probe; /* tests: one of so many readings of a caller's memory fails, 0: none */
+	dk_u32 fault_table; /* tests: one of so many new entries of a table finds no room, 0: none */
 };
 
 /* In .data.counters, mapped by the process. */
@@ -305,6 +314,23 @@ struct dk_touched {
 	dk_u64 pointer;
 	dk_u64 ino;
 };
+
+/* What was lost, of one file or of none in particular: a table of its own, whose entries stay. */
+struct dk_loss_key {
+	struct dk_base file;
+	dk_u32 channel;
+	dk_u32 what;
+};
+struct dk_loss {
+	dk_u64 count;
+	dk_u64 first_ns;
+	dk_u64 last_ns;
+	dk_u64 start; /* the bytes that are missing */
+	dk_u64 end;
+	dk_u32 pid; /* of the last */
+	dk_u32 tid;
+};
+enum { DK_LOSSES_MAX = 1024 };
 
 /* What is known of a task, in task storage: a call in progress, a write in the lock, whose it is. */
 struct dk_task {
@@ -355,9 +381,11 @@ DK_ASSERT_SIZE(dk_exec, 88);
 DK_ASSERT_SIZE(dk_exit, 64);
 DK_ASSERT_SIZE(dk_late, 144);
 DK_ASSERT_SIZE(dk_entry, 152);
-DK_ASSERT_SIZE(dk_lost, 72);
-DK_ASSERT_SIZE(dk_settings, 56);
-DK_ASSERT_SIZE(dk_counters, 168);
+DK_ASSERT_SIZE(dk_lost, 112);
+DK_ASSERT_SIZE(dk_settings, 64);
+DK_ASSERT_SIZE(dk_counters, 184);
+DK_ASSERT_SIZE(dk_loss_key, 24);
+DK_ASSERT_SIZE(dk_loss, 48);
 DK_ASSERT_SIZE(dk_task, 216);
 DK_ASSERT_SIZE(dk_place, 16);
 

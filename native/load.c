@@ -35,6 +35,14 @@ struct capture *dk_new(uint64_t trace_id, uint64_t ring_bytes, uint32_t reader_u
 	return capture;
 }
 
+/* Tests: before dk_start. */
+void dk_set_faults(struct capture *capture, const struct faults *faults)
+{
+	capture->faults = *faults;
+	capture->segments.spoilt = faults->decode;
+	capture->segments.fatal = faults->kill;
+}
+
 const char *dk_error(struct capture *capture)
 {
 	return capture->error;
@@ -109,6 +117,8 @@ static int write_settings(struct capture *capture, bool has_touch_hooks)
 	settings->reader_uid = capture->reader_uid;
 	settings->reader_gid = capture->reader_gid;
 	settings->has_touch_hooks = has_touch_hooks;
+	settings->fault_probe = capture->faults.probe;
+	settings->fault_table = capture->faults.table;
 	for (int i = 0; i < capture->root_count; i++)
 		settings->writes_need_enter |= !has_lock_tracepoints(capture->roots[i].fd);
 	capture->lib.set_max_entries(ring, capture->ring_bytes);
@@ -392,5 +402,6 @@ int dk_adopt(struct capture *capture, int pid)
 		return capture_fail(capture, "process %d cannot be opened: %s", pid, strerror(errno));
 	result = capture->lib.update(map, &fd, &task, BPF_ANY);
 	close(fd);
+	capture->adopted_ns = now_ns();
 	return result ? capture_fail(capture, "process %d cannot be adopted: %s", pid, strerror(errno)) : 0;
 }

@@ -17,7 +17,8 @@ static __always_inline u64 open_flags(struct call_args *args)
 		return O_CREAT | O_TRUNC;
 	if (args->call == CALL_OPEN_BY_HANDLE)
 		return args->a[2];
-	bpf_probe_read_user(&flags, sizeof(flags), (void *)args->a[2]);
+	if (bpf_probe_read_user(&flags, sizeof(flags), (void *)args->a[2]) || is_probe_spoilt())
+		lose(DK_LOST_PROBE, DK_OPEN);
 	return flags;
 }
 
@@ -79,7 +80,10 @@ __noinline int leave_open(struct call_args *args, struct dk_task *state)
 	fill_base(&record->base, is_at ? (s32)args->a[0] : AT_FDCWD, space->bytes[path & 0x1fff]);
 	end &= 0x3fff;
 	record->header.size = end;
-	put(record, end, 0);
+	if (record->created)
+		put(&record->header, end, 0);
+	else
+		put_of(&record->header, end, 0, &record->inode, 0, 0);
 	return 0;
 }
 
@@ -176,7 +180,7 @@ __noinline int leave_size(struct call_args *args, struct dk_task *state)
 	} else {
 		record.length = args->a[1];
 	}
-	put(&record, sizeof(record), 0);
+	put_of(&record.header, sizeof(record), 0, &record.inode, 0, 0);
 	return 0;
 }
 
@@ -206,7 +210,7 @@ static __always_inline u64 read_xattr(struct scratch *space, struct dk_attr *rec
 		return end;
 	record->value_full = length;
 	barrier_var(length);
-	if (length > 16384 || bpf_probe_read_user(space->bytes + end, length, (void *)value)) {
+	if (is_half_full() || length > 16384 || bpf_probe_read_user(space->bytes + end, length, (void *)value)) {
 		record->header.flags |= DK_F_FAULT;
 		return end;
 	}
@@ -280,7 +284,7 @@ __noinline int leave_attr(struct call_args *args, struct dk_task *state)
 		end = read_xattr(space, record, args, end);
 	end &= 0x7fff;
 	record->header.size = end;
-	put(record, end, 0);
+	put_of(&record->header, end, 0, &record->inode, 0, 0);
 	return 0;
 }
 
@@ -302,7 +306,7 @@ static __always_inline void enter_close(u32 fd)
 	fill_header(&record.header, DK_CLOSE, 0, sizeof(record));
 	record.header.flags = doubt(verdict) | writer_flags(0);
 	read_inode(&record.inode, inode);
-	put(&record, sizeof(record), 0);
+	put_of(&record.header, sizeof(record), 0, &record.inode, 0, 0);
 }
 
 #endif

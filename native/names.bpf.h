@@ -283,10 +283,11 @@ static __always_inline u64 read_string(struct scratch *space, u64 at, u64 from, 
 	if (room > DK_PATH_MAX)
 		room = DK_PATH_MAX;
 	got = bpf_probe_read_user_str(space->bytes + at, room, (void *)from);
-	if (got <= 1)
-		return at;
-	*length = got - 1;
-	return at + pad8((got - 1) & 0xfff);
+	if (got < 0 || is_probe_spoilt())
+		lose(DK_LOST_PROBE, DK_NAME);
+	else if (got > 1)
+		*length = got - 1;
+	return at + pad8(*length & 0xfff);
 }
 
 __noinline int leave_name(struct call_args *args, struct dk_task *state)
@@ -326,7 +327,7 @@ __noinline int leave_name(struct call_args *args, struct dk_task *state)
 	fill_base(&record->base2, plan.base2, space->bytes[path2 & 0x1fff]);
 	end &= 0x3fff;
 	record->header.size = end;
-	put(record, end, is_import);
+	put(&record->header, end, is_import);
 	return 0;
 }
 

@@ -28,8 +28,13 @@ static __always_inline long read_iovec(struct iovec *to, u64 from, u64 is_compat
 	return failed;
 }
 
+/* A long write asks again at every piece: it began when there was room. */
 #define SEND_PIECE(BUCKET) \
 	do { \
+		if (is_half_full()) { \
+			pieces->failed = 1; \
+			return 1; \
+		} \
 		struct dk_piece *piece = bpf_ringbuf_reserve(&ring, sizeof(*piece) + (BUCKET), 0); \
 		if (!piece) { \
 			pieces->failed = 1; \
@@ -127,7 +132,7 @@ __noinline int send_pieces(struct call_args *args, u64 sequence)
 /* Payload goes inline below half a ring; above, only what is no larger than the record itself; above 90 %, none. */
 static __always_inline int is_inline_possible(u64 length)
 {
-	u64 used = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
+	u64 used = used_bytes();
 
 	if (used < settings.ring_bytes / 2)
 		return 1;
@@ -203,7 +208,7 @@ __noinline int send_late(struct target *target, u64 sequence, u64 length)
 		fill_data(record, args, target, flags); \
 		record->payload = length; \
 		record->header.size = sizeof(*record) + pad8(length); \
-		if (bpf_probe_read_user(record + 1, length, (void *)buffer)) { \
+		if (bpf_probe_read_user(record + 1, length, (void *)buffer) || is_probe_spoilt()) { \
 			record->payload = 0; \
 			record->header.size = sizeof(*record); \
 			record->header.flags |= DK_F_FAULT | DK_F_BY_REFERENCE; \
@@ -280,12 +285,12 @@ __noinline int send_data_apart(struct call_args *args, struct target *target, u1
 	if (!(flags & DK_F_BY_REFERENCE)) {
 		if (!send_pieces(args, sequence)) {
 			record->header.flags |= DK_F_MORE;
-			put(record, sizeof(*record), 0);
+			put_of(&record->header, sizeof(*record), 0, &record->inode, record->offset, record->length);
 			return 0;
 		}
 		record->header.flags |= DK_F_MORE | DK_F_FAULT | DK_F_BY_REFERENCE;
 	}
-	put(record, sizeof(*record), 1);
+	put_of(&record->header, sizeof(*record), 1, &record->inode, record->offset, record->length);
 	return 0;
 }
 

@@ -27,7 +27,7 @@ int process_forked(u64 *ctx)
 	record.parent = parent->tgid;
 	record.is_fork = 1;
 	bpf_get_current_comm(record.comm, sizeof(record.comm));
-	put(&record, sizeof(record), 0);
+	put(&record.header, sizeof(record), 0);
 	return 0;
 }
 
@@ -116,7 +116,8 @@ static __always_inline u32 read_argv(struct scratch *space, struct task_struct *
 	if (length > DK_ARGV_MAX)
 		length = DK_ARGV_MAX;
 	barrier_var(length);
-	if (length > DK_ARGV_MAX || bpf_probe_read_user(space->bytes + sizeof(*record), length, (void *)from))
+	if (is_crowded() || length > DK_ARGV_MAX ||
+		bpf_probe_read_user(space->bytes + sizeof(*record), length, (void *)from))
 		return 0;
 	return length;
 }
@@ -154,7 +155,7 @@ int process_executed(u64 *ctx)
 	record->cwd_len = read_cwd(end);
 	end = (end + pad8(record->cwd_len & 0xfff)) & 0x3fff;
 	record->header.size = end;
-	put(record, end, 0);
+	put(&record->header, end, 0);
 	return 0;
 }
 
@@ -171,7 +172,7 @@ int process_exited(u64 *ctx)
 		return 0;
 	fill_header(&record.header, DK_EXIT, 0, sizeof(record));
 	record.status = signal && (signal->flags & SIGNAL_GROUP_EXIT) ? signal->group_exit_code : task->exit_code;
-	put(&record, sizeof(record), 0);
+	put(&record.header, sizeof(record), 0);
 	return 0;
 }
 

@@ -18,8 +18,10 @@ static __always_inline struct dk_task *state_of(struct task_struct *task, u64 cr
 {
 	struct dk_task *state = bpf_task_storage_get(&tasks, task, 0, create);
 
+	if (create && settings.fault_table && counters.sequence % settings.fault_table == 1)
+		state = 0;
 	if (!state && create)
-		__sync_fetch_and_add(&counters.lost[DK_LOST_TABLE], 1);
+		lose(DK_LOST_TABLE, 0);
 	return state;
 }
 

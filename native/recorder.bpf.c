@@ -13,6 +13,7 @@
 #include "calls.h"
 #include "events.h"
 #include "state.bpf.h"
+#include "losses.bpf.h"
 #include "reading.bpf.h"
 #include "calls.bpf.h"
 #include "verdicts.bpf.h"
@@ -162,11 +163,9 @@ static __always_inline int note_write(struct inode *inode, s64 offset, u32 copie
 
 	if (!copied)
 		return 0;
-	state = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!state) {
-		__sync_fetch_and_add(&counters.lost[DK_LOST_TABLE], 1);
+	state = state_of(bpf_get_current_task_btf(), BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!state)
 		return 0;
-	}
 	now = bpf_ktime_get_ns();
 	if (state->lock_bytes && state->lock_inode == (u64)inode &&
 		state->lock_offset + (s64)state->lock_bytes == offset) {
@@ -207,13 +206,10 @@ int ext4_journalled_write(u64 *ctx)
 /* Inside XFS's lock, once a call, before the bytes are copied: a short write ends below what is told here. */
 static __always_inline int note_whole_write(struct kiocb *call, struct iov_iter *bytes)
 {
-	struct dk_task *state =
-		bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct dk_task *state = state_of(bpf_get_current_task_btf(), BPF_LOCAL_STORAGE_GET_F_CREATE);
 
-	if (!state) {
-		__sync_fetch_and_add(&counters.lost[DK_LOST_TABLE], 1);
+	if (!state)
 		return 0;
-	}
 	state->lock_inode = (u64)call->ki_filp->f_inode;
 	state->lock_offset = call->ki_pos;
 	state->lock_bytes = bytes->count;

@@ -15,7 +15,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { ROUND_MS = 20 };
+enum { ROUND_MS = 20, RECORDS_PER_LOOK = 256 };
+
+/* Under load the ring is never empty, and what is done once a round must be done on the way. */
+static void look_around(struct capture *capture)
+{
+	note_losses(capture, false);
+}
 
 static int take_record(void *context, void *data, size_t size)
 {
@@ -25,69 +31,23 @@ static int take_record(void *context, void *data, size_t size)
 
 	if (header->size > size) /* cannot be: the programs reserve what they fill */
 		return 0;
+	if (!(++capture->taken % RECORDS_PER_LOOK))
+		look_around(capture);
 	room = segments_reserve(&capture->segments, header->size);
 	if (!room) {
-		capture->lost_queue++;
+		capture->losses.queue++;
 		return 0;
 	}
 	memcpy(room, data, header->size);
 	segments_commit(&capture->segments, header->size);
 	if (header->type == DK_PIECE)
 		return 0;
+	capture->segments.as_of_ns = header->exit_ns;
 	if (header->type == DK_NAME && (header->flags & DK_F_IMPORT))
 		read_import(capture, data);
 	else if ((header->flags & DK_F_BY_REFERENCE) && !(header->flags & DK_F_READ_AT_EXIT))
 		read_what_is_missing(capture, header);
 	return 0;
-}
-
-static uint64_t recursion_misses(struct capture *capture)
-{
-	struct bpf_program *program = NULL;
-	uint64_t sum = 0;
-
-	while ((program = capture->lib.next_program(capture->object, program))) {
-		struct bpf_prog_info info = {0};
-		uint32_t size = sizeof(info);
-
-		if (capture->lib.autoload(program) &&
-			!capture->lib.program_info(capture->lib.program_fd(program), &info, &size))
-			sum += info.recursion_misses;
-	}
-	return sum;
-}
-
-static void read_lost(struct capture *capture, uint64_t *lost)
-{
-	for (int i = 0; i < DK_LOST_CHANNELS; i++)
-		lost[i] = __atomic_load_n(&capture->counters->lost[i], __ATOMIC_RELAXED);
-	lost[DK_LOST_QUEUE] += capture->lost_queue;
-}
-
-/* Losses since the last look become records, so that the trace says where it has a gap. */
-static void note_losses(struct capture *capture, bool is_last)
-{
-	uint64_t lost[DK_LOST_CHANNELS], now = now_ns();
-
-	read_lost(capture, lost);
-	lost[DK_LOST_RECURSION] = is_last ? recursion_misses(capture) : capture->lost_seen[DK_LOST_RECURSION];
-	for (int i = 0; i < DK_LOST_CHANNELS; i++) {
-		struct dk_lost *record;
-
-		if (lost[i] == capture->lost_seen[i])
-			continue;
-		record = segments_reserve(&capture->segments, sizeof(*record));
-		if (!record)
-			return;
-		*record = (struct dk_lost){
-			.header = {.size = sizeof(*record), .type = DK_LOST, .op = i, .t_ns = now, .exit_ns = now},
-			.count = lost[i] - capture->lost_seen[i],
-			.from_ns = capture->lost_checked_ns,
-		};
-		capture->lost_seen[i] = lost[i];
-		segments_commit(&capture->segments, sizeof(*record));
-	}
-	capture->lost_checked_ns = now;
 }
 
 /* Wait for records, for a round, or until dk_stop() wakes us: who stops waits for a short command's last records. */
@@ -109,19 +69,39 @@ static void take_precedence(void)
 	pthread_setschedparam(pthread_self(), SCHED_FIFO, &lowest);
 }
 
+/* Tests: leave the ring alone for a while. */
+static void stall(struct capture *capture)
+{
+	uint64_t until;
+
+	while (!capture->is_stopping && capture->faults.stall_ms) {
+		until = capture->adopted_ns + capture->faults.stall_ms * 1000000ull;
+		if (capture->adopted_ns && now_ns() > until)
+			return;
+		usleep(1000);
+	}
+}
+
+static void take_all(struct capture *capture)
+{
+	capture->lib.ring_consume(capture->ring);
+	capture->segments.as_of_ns = 0; /* nothing older is to come */
+}
+
 static void *drain(void *context)
 {
 	struct capture *capture = context;
 
-	capture->lost_checked_ns = now_ns();
+	capture->losses.checked_ns = capture->losses.misses_checked_ns = now_ns();
 	take_precedence();
+	stall(capture);
 	while (!capture->is_stopping) {
 		wait_for_records(capture);
-		capture->lib.ring_consume(capture->ring);
+		take_all(capture);
 		note_losses(capture, false);
 		segments_flush(&capture->segments);
 	}
-	capture->lib.ring_consume(capture->ring);
+	take_all(capture);
 	note_losses(capture, true);
 	segments_flush(&capture->segments);
 	segments_end(&capture->segments);
@@ -173,7 +153,6 @@ struct dk_progress {
 int dk_progress(struct capture *capture, struct dk_progress *out, uint32_t *filled, int room)
 {
 	read_lost(capture, out->lost);
-	out->lost[DK_LOST_RECURSION] = capture->lost_seen[DK_LOST_RECURSION];
 	out->late_reads = capture->late_reads;
 	out->late_failures = capture->late_failures;
 	return segments_progress(&capture->segments, &out->batches, &out->bytes, &out->free_segments, filled, room);

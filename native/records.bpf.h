@@ -10,24 +10,45 @@ static __always_inline u64 pad8(u64 length)
 	return (length + 7) & ~7ULL;
 }
 
+static __always_inline u64 used_bytes(void)
+{
+	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
+}
+
 static __always_inline u64 wake(int now)
 {
-	if (now || bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > settings.ring_bytes / 8)
+	if (now || used_bytes() > settings.ring_bytes / 8)
 		return BPF_RB_FORCE_WAKEUP;
 	return BPF_RB_NO_WAKEUP;
 }
 
-static __always_inline void count_lost(void)
+/* Above half a ring, payload is left to be read back; above 90 %, all that has no fixed size. */
+static __always_inline int is_half_full(void)
 {
-	__sync_fetch_and_add(&counters.lost[DK_LOST_RING], 1);
+	return used_bytes() >= settings.ring_bytes / 2;
 }
 
-static __always_inline void put(void *record, u64 size, int now)
+static __always_inline int is_crowded(void)
 {
-	if (size > sizeof(struct scratch))
-		return count_lost();
-	if (bpf_ringbuf_output(&ring, record, size, wake(now)))
-		count_lost();
+	return used_bytes() >= settings.ring_bytes / 10 * 9;
+}
+
+/* A record about names or processes: it may take the last of the ring. */
+static __always_inline void put(struct dk_header *record, u64 size, int now)
+{
+	if (size > sizeof(struct scratch) || bpf_ringbuf_output(&ring, record, size, wake(now)))
+		lose(DK_LOST_RING, record->type);
+}
+
+/* A record about one known file, whose loss spoils that file alone: the last twentieth of the ring is not for it. */
+static __always_inline void put_of(
+	struct dk_header *record, u64 size, int now, const struct dk_inode *file, u64 offset, u64 length)
+{
+	u64 used = used_bytes(), wakeup = now || used > settings.ring_bytes / 8;
+
+	if (used >= settings.ring_bytes / 20 * 19 || size > sizeof(struct scratch) ||
+		bpf_ringbuf_output(&ring, record, size, wakeup ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP))
+		lose_of(DK_LOST_RING, record, file, offset, length);
 }
 
 static __always_inline void fill_header(struct dk_header *header, u8 type, u8 op, u32 size)
@@ -58,7 +79,7 @@ __noinline int announce(struct dk_task *state)
 	record.header.flags = state->is_recorded ? 0 : DK_F_OUTSIDER;
 	record.parent = task->real_parent->tgid;
 	bpf_get_current_comm(record.comm, sizeof(record.comm));
-	put(&record, sizeof(record), 0);
+	put(&record.header, sizeof(record), 0);
 	return 0;
 }
 

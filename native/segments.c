@@ -6,6 +6,7 @@
 #include "segments.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -171,6 +172,15 @@ static bool write_all(int fd, const unsigned char *bytes, size_t length, uint64_
 	return true;
 }
 
+/* Tests: a batch that cannot be decoded, or that is never written. */
+static void commit_faults(struct segments *segments, const struct batch_header *header)
+{
+	if (segments->spoilt && header->sequence == segments->spoilt && header->length > 4)
+		segments->buffer[HEADER + 4] = 0xff; /* the first record's type */
+	if (segments->fatal && header->sequence == segments->fatal)
+		raise(SIGKILL);
+}
+
 static void write_batch(struct segments *segments, uint16_t kind)
 {
 	struct batch_header *header = (void *)segments->buffer;
@@ -190,9 +200,10 @@ static void write_batch(struct segments *segments, uint16_t kind)
 		.kind = kind,
 		.trace_id = segments->trace_id,
 		.sequence = segments->sequence + 1,
-		.t_ns = now.tv_sec * 1000000000ull + now.tv_nsec,
+		.t_ns = segments->as_of_ns ? segments->as_of_ns : now.tv_sec * 1000000000ull + now.tv_nsec,
 		.length = length - HEADER,
 	};
+	commit_faults(segments, header);
 	header->crc = crc32_of(segments->buffer, length);
 	if (!write_all(segments->current->fd, segments->buffer, length, segments->at)) {
 		segments->is_failed = true;

@@ -35,6 +35,8 @@ struct segments {
 	uint64_t trace_id;
 	uint64_t sequence;
 	uint64_t bytes;
+	uint64_t as_of_ns;	/* a batch's time: what is older is not to come; 0: now */
+	uint64_t spoilt, fatal; /* tests: see struct faults */
 	struct segment *current;
 	uint64_t at; /* where the next batch goes in current */
 	struct segment *free_first, *free_last;

@@ -60,6 +60,13 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DK_LOSSES_MAX);
+	__type(key, struct dk_loss_key);
+	__type(value, struct dk_loss);
+} losses SEC(".maps");
+
 /* State of the piece loop: in a map, so that the verifier need not follow its values from turn to turn. */
 struct pieces {
 	u64 buffer;    /* where the current segment stands */

@@ -24,7 +24,7 @@ __noinline int send_output(struct call_args *args, struct dk_task *state, u32 st
 		int is_vector = is_vector_call(args->call);
 
 		barrier_var(length);
-		if (!is_vector && length <= 4096) {
+		if (!is_vector && length <= 4096 && !is_crowded()) {
 			if (!bpf_probe_read_user(record + 1, length, (void *)args->a[1])) {
 				record->payload = length;
 				record->header.size += pad8(length);
@@ -35,7 +35,10 @@ __noinline int send_output(struct call_args *args, struct dk_task *state, u32 st
 				record->header.flags |= DK_F_FAULT;
 		}
 	}
-	put(record, record->header.size & 0x3fff, 0);
+	if (used_bytes() >= settings.ring_bytes / 20 * 19)
+		lose(DK_LOST_RING, DK_OUTPUT);
+	else
+		put(&record->header, record->header.size & 0x3fff, 0);
 	return 0;
 }
 

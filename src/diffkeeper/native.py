@@ -16,7 +16,7 @@ _LIBRARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_native.so"
 _BTF = "/sys/kernel/btf/vmlinux"
 # linux/capability.h: what loading, attaching and reading back need. CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
 _CAPABILITIES = {"CAP_DAC_READ_SEARCH": 2, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
-_LOST_CHANNELS = ("ring", "table", "recursion", "queue")
+_LOST_CHANNELS = ("ring", "table", "recursion", "queue", "probe", "decode")
 _MAX_FILLED = 256
 
 

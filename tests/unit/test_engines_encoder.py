@@ -17,6 +17,7 @@ from diffkeeper.model.observation import (
     Flag,
     Inode,
     LateData,
+    Lost,
     NameChanged,
     NameOp,
     Observation,
@@ -57,6 +58,7 @@ OBSERVATIONS = [
     LateData(*READING, 7, INODE, 0, b"late", 90, 95, False),
     EntryRead(*READING, 7, BASE, b"name", INODE, b"target", 90, 95),
     EventsLost(*COMMON, "queue", 12, 80),
+    EventsLost(*COMMON, "probe", 12, 80, Lost.BYTES, BASE, 4096, 3),
 ]
 
 

@@ -59,7 +59,7 @@ def command(
     with Trace.open(path) as opened:
         number = resolve(time, opened.extent, quiet)
         report = opened.export(f"@{number}", out, paths=paths, force=force)
-        missing = _missing(opened, is_at_end=number == opened.extent.count)
+        missing = _missing(opened, number)
     if as_json:
         fields = jsonl.plain(report) | {"number": number, "is_complete": report.is_complete and not missing}
         jsonl.write_object("export", fields, standard("never"))
@@ -77,9 +77,9 @@ def _check_out(out: str, trace: str, as_json: bool) -> None:
         raise UsageError(f"{out!r} is in the trace itself, which no export may change: name another place with --out")
 
 
-def _missing(trace: Trace, *, is_at_end: bool) -> list[str]:
-    missing = trace.losses
-    if trace.info().state == "broken" and is_at_end:
+def _missing(trace: Trace, number: int) -> list[str]:
+    missing = trace.losses_at(number)
+    if trace.info().state == "broken" and number == trace.extent.count:
         missing.append("the recording broke off, and nothing is known of what came after")
     return missing
 

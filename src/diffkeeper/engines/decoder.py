@@ -23,6 +23,7 @@ from diffkeeper.model.observation import (
     Flag,
     Inode,
     LateData,
+    Lost,
     NameChanged,
     NameOp,
     Observation,
@@ -52,13 +53,17 @@ _EXIT = Struct("<I")
 _LATE = Struct("<QQQI")
 _ENTRY = Struct("<QQII")
 _LOST = Struct("<QQ")
+_LOST_OF = Struct("<QIIQQI")
 
 DATA, PIECE, COPY, SIZE, NAME, OPEN, ATTR, CLOSE = range(1, 9)
 OUTPUT, PROCESS, EXEC, EXIT, DIRECTORY, LATE, ENTRY, LOST = range(9, 17)
 _MORE = 512
 _FLAGS = 255 | 1024 | 2048  # the bits that Flag names; the wire's own stay behind
 _O_TMPFILE = 0o20000000
-_LOST_CHANNELS = ("ring", "table", "recursion", "queue")
+_LOST_CHANNELS = ("ring", "table", "recursion", "queue", "probe", "decode")
+
+
+_WHAT = {kind.value: kind for kind in Lost} | {COPY: Lost.BYTES, EXEC: Lost.PROCESS, EXIT: Lost.PROCESS}
 
 
 class _Flags(dict[int, Flag]):
@@ -262,7 +267,12 @@ def _entry(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> E
 
 def _lost(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> EventsLost:
     count, from_ns = _LOST.unpack_from(payload, at + 56)
-    return EventsLost(*_common(head), _LOST_CHANNELS[head[2]], count, from_ns)
+    known = (*_common(head), _LOST_CHANNELS[head[2]], count, from_ns)
+    if end - at < 112:
+        return EventsLost(*known)  # of a trace from before losses were told apart
+    ino, dev, generation, offset, length, what = _LOST_OF.unpack_from(payload, at + 72)
+    file = Base(dev, ino, generation) if ino else None
+    return EventsLost(*known, _WHAT.get(what, Lost.UNKNOWN), file, offset, length)
 
 
 _DECODERS: dict[int, Callable[[Decoder, bytes, int, int, Head], Observation]] = {

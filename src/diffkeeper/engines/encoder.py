@@ -51,7 +51,7 @@ class Type(IntEnum):
     LOST = 16
 
 
-CHANNELS = ("ring", "table", "recursion", "queue")  # enum dk_lost_channel
+CHANNELS = ("ring", "table", "recursion", "queue", "probe", "decode")  # enum dk_lost_channel
 _FLAG_MORE = 512
 _PIECE_MAX = 65_536
 _HEADER = struct.Struct("<IBBHQQQQIIq")
@@ -242,7 +242,9 @@ def _entry(observation: EntryRead) -> bytes:
 
 
 def _lost(observation: EventsLost) -> bytes:
-    body = struct.pack("<QQ", observation.count, observation.from_ns)
+    file = observation.file or Base(0, 0, 0)
+    body = struct.pack("<QQ", observation.count, observation.from_ns) + _base(file)
+    body += struct.pack("<QQII", observation.offset, observation.length, observation.what, 0)
     return _record(Type.LOST, observation, body, CHANNELS.index(observation.channel))
 
 

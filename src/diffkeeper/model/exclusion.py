@@ -123,7 +123,9 @@ class Exclusion:
     def _applied(self, event: Event) -> None:
         self._is_folding = event.number <= self.seen
         self.seen = max(self.seen, event.number)
-        if event.kind in _ALWAYS_SHOWN:
+        if event.kind == Kind.GAP and event.node and not self._is_shown(event.node):
+            self._emit(event, path=b"")  # counts; the node is none of the shown tree's
+        elif event.kind in _ALWAYS_SHOWN:
             self._emit(event)
         elif event.marks & Mark.UNRESOLVED:
             self._unresolved(event)

@@ -14,9 +14,11 @@ from typing import NamedTuple, TypeAlias
 from diffkeeper.model.observation import (
     DataWritten,
     EntryRead,
+    EventsLost,
     Flag,
     Inode,
     LateData,
+    Lost,
     Observation,
     Opened,
     SizeChanged,
@@ -28,6 +30,7 @@ Settled: TypeAlias = tuple[Observation, tuple[Late, ...], bool]
 _END = 1 << 64
 _KEPT_NS = 4_000_000_000  # how long single changes are kept before they are merged into one that disturbs as much
 _FORGOTTEN_NS = 60_000_000_000  # no call is expected to last as long
+_LOST = -2  # sequence of what has none
 _IN_LOCK = int(Flag.IN_LOCK)
 _BY_REFERENCE = int(Flag.BY_REFERENCE)
 
@@ -48,6 +51,7 @@ class LateReadings:
         self._late: dict[int, list[Late]] = {}
         self._taken: set[int] = set()
         self._changes: dict[tuple[int, int, int], list[_Change]] = {}
+        self._losses: list[_Change] = []  # of which it is not known what they were about
         self._last_exit_ns: dict[int, int] = {}
         self._enter_ns: dict[int, int] = {}  # of changes that wait for late data
         self._pruned_ns = 0
@@ -57,8 +61,19 @@ class LateReadings:
         for observation in observations:
             if isinstance(observation, LateData | EntryRead):
                 self._late.setdefault(observation.of, []).append(observation)
+            elif isinstance(observation, EventsLost):
+                self._note_loss(observation)
             else:
                 self._note(observation)
+
+    def _note_loss(self, lost: EventsLost) -> None:
+        """Take what was lost for a change that may have been anywhere in its window and, but for bytes, in the file."""
+        begin, end = (lost.offset, lost.offset + lost.length) if lost.what == Lost.BYTES else (0, _END)
+        change = _Change(begin, end, lost.from_ns, lost.exit_ns, _LOST, 0)
+        if lost.file is not None:
+            self._changes.setdefault((lost.file.dev, lost.file.ino, lost.file.generation), []).append(change)
+        elif lost.what in (Lost.UNKNOWN, Lost.BYTES, Lost.SIZE, Lost.OPEN):
+            self._losses.append(change)
 
     def join(self, observations: Iterable[Observation]) -> Iterator[Settled]:
         """Yield each of the sorted observations with its late readings and whether all of them are exact.
@@ -94,7 +109,7 @@ class LateReadings:
     def _is_disturbed(self, observation: Observation, enter_ns: int, reading: LateData) -> bool:
         begin, end = reading.offset, reading.offset + len(reading.data)
         locked_ns = observation.t_ns if int(observation.flags) & _IN_LOCK else 0
-        for change in self._changes.get(reading.inode.identity, ()):
+        for change in (*self._changes.get(reading.inode.identity, ()), *self._losses):
             if change.sequence == observation.sequence or change.end <= begin or change.begin >= end:
                 continue
             if change.locked_ns and change.locked_ns < locked_ns:
@@ -129,6 +144,7 @@ class LateReadings:
         if now_ns - self._pruned_ns < _KEPT_NS:
             return
         self._pruned_ns = now_ns
+        self._losses = _merged(self._losses, now_ns - _KEPT_NS) if len(self._losses) > 1 else self._losses
         for key, changes in list(self._changes.items()):
             if max(change.exit_ns for change in changes) < now_ns - _FORGOTTEN_NS:
                 del self._changes[key]

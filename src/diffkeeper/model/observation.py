@@ -277,10 +277,31 @@ class EntryRead(Observation):
     read_to_ns: int
 
 
+class Lost(IntEnum):
+    """Name what a lost observation would have told. Numbers as in the wire format's types."""
+
+    UNKNOWN = 0
+    BYTES = 1
+    SIZE = 4
+    NAME = 5
+    OPEN = 6
+    METADATA = 7
+    CLOSE = 8
+    OUTPUT = 9
+    PROCESS = 10
+
+
 @dataclass(frozen=True, slots=True)
 class EventsLost(Observation):
-    """Report a loss: how many observations of a channel are missing between ``from_ns`` and t_ns."""
+    """Report a loss: how many observations of a channel are missing between ``from_ns`` and ``exit_ns``.
 
-    channel: str  # ring, probe, table, recursion, queue
+    Where it is known, ``file`` says of which file, and ``what`` what they would have been; of bytes also which.
+    """
+
+    channel: str  # ring, probe, table, recursion, queue, decode
     count: int
     from_ns: int
+    what: Lost = Lost.UNKNOWN
+    file: Base | None = None
+    offset: int = 0
+    length: int = 0

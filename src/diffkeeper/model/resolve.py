@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import Any
 
-from diffkeeper.model import writing
+from diffkeeper.model import losses, writing
 from diffkeeper.model.blobs import BlobSink as BlobSink  # part of this module's interface
 from diffkeeper.model.blobs import ContentLog
 from diffkeeper.model.event import Data, Event, Kind, Mark
@@ -337,9 +337,16 @@ class Resolver:
             self._ledger.emit(seen, Kind.EXIT, detail=seen.status)
 
     def _events_lost(self, seen: EventsLost, late: tuple[Late, ...], is_exact: bool) -> None:
+        ledger = self._ledger
         self.counters[f"lost_{seen.channel}"] += seen.count
-        if not self._ledger.is_folding:
-            self._ledger.emit(seen, Kind.GAP, detail=seen.count, text=seen.channel.encode(errors="replace"))
+        file = seen.file
+        node = self.tree.by_identity(file.dev, file.ino, file.generation) if file is not None else None
+        if node is None and file is not None and not seen.count:
+            return  # the end of a window, and the file is gone
+        fields: dict[str, Any] = {"detail": seen.count, "text": seen.channel.encode(errors="replace")}
+        if node is not None:
+            fields |= {"node": node.number, "path": ledger.path(node), "offset": seen.offset, "length": seen.length}
+        ledger.emit(seen, Kind.GAP, value=losses.WHAT[seen.what], **fields)
 
 
 def _flags_of(value: bytes) -> tuple[int, bytes]:

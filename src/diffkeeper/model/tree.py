@@ -21,6 +21,7 @@ from diffkeeper.model.event import (
     Meta,
 )
 from diffkeeper.model.extents import ExtentMap
+from diffkeeper.model.losses import taint
 from diffkeeper.model.namespace import Namespace
 from diffkeeper.model.node import NO_IDENTITY, Identity, Node
 
@@ -70,6 +71,9 @@ class Tree(Namespace):
         handler = _HANDLERS[event.kind]
         if handler is not None:
             handler(self, event)
+
+    def _gap(self, event: Event) -> None:
+        taint(event, self.nodes.get(event.node), [self.nodes[number] for _, number in self.roots])
 
     def _write(self, event: Event) -> None:
         node = self.nodes.get(event.node)
@@ -207,10 +211,10 @@ class Tree(Namespace):
     def _resync_content(self, event: Event) -> None:
         """Replace all bytes of a file, what no data covers being a hole, or take away the doubt about them."""
         node = self.nodes.get(event.node)
-        if node is None or node.content is None or event.detail not in (RESYNC_CONTENT, RESYNC_CONFIRMED):
+        if node is None or event.detail not in (RESYNC_CONTENT, RESYNC_CONFIRMED):
             return
         node.inexact = ""
-        if event.detail == RESYNC_CONFIRMED:
+        if event.detail == RESYNC_CONFIRMED or node.content is None:
             return
         node.content = ExtentMap()
         for data in event.data:
@@ -298,6 +302,7 @@ def _by_kind() -> list[_Handler | None]:
         Kind.RENAME: Tree._rename,
         Kind.EXCHANGE: Tree._exchange,
         Kind.RESYNC: Tree._resync,
+        Kind.GAP: Tree._gap,
     }
     handlers |= dict.fromkeys((Kind.CREATE, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.IMPORT), Tree._make)
     handlers |= dict.fromkeys((Kind.UNLINK, Kind.RMDIR, Kind.EXPORT), Tree._remove)

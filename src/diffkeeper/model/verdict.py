@@ -24,11 +24,12 @@ _DOUBTS = {
 class Verdict:
     """Say what keeps a trace from being complete; each reason is a sentence without an end, and counts.
 
-    ``losses`` happened and are not in the trace; ``doubts`` are in it and may not be exact; ``end`` says that the trace
-    has none.
+    ``losses`` happened and are not in the trace; ``gaps`` are those of them that stand on the timeline, and touch only
+    what a tree says of itself; ``doubts`` are in the trace and may not be exact; ``end`` says that it has none.
     """
 
     losses: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     end: str = ""
 
@@ -50,12 +51,13 @@ def judge(
 
     ``is_broken`` says that the recorder was killed, ``said`` what it wrote down itself, if anything.
     """
-    losses = [*_lost(counters), *_counted(counters, _LOSSES), *dict.fromkeys(map(str, failures))]
+    gaps = tuple(_lost(counters))
+    losses = [*gaps, *_counted(counters, _LOSSES), *dict.fromkeys(map(str, failures))]
     doubts = list(_counted(counters, _DOUBTS))
     end = "the recording broke off: what was not journaled by then is missing" if is_broken else ""
     if said is False and not losses and not doubts:
         losses.append("the recorder could not observe everything")
-    return Verdict(tuple(losses), tuple(doubts), end)
+    return Verdict(tuple(losses), gaps, tuple(doubts), end)
 
 
 def _lost(counters: Mapping[str, int]) -> Iterator[str]:

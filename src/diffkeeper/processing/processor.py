@@ -21,7 +21,7 @@ from diffkeeper.engines.decoder import Decoder
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Event
 from diffkeeper.model.late import Settled
-from diffkeeper.model.observation import Observation
+from diffkeeper.model.observation import EventsLost, Flag, Observation
 from diffkeeper.model.resolve import BlobSink, Resolver
 from diffkeeper.processing.baseline_load import BaselineLoader
 from diffkeeper.processing.output import Output
@@ -71,6 +71,7 @@ class Processor:
         self._uncommitted_bytes = 0
         self._decoder = Decoder()
         self._whole_to = self._read
+        self._reached_ns = 0  # time of the last batch
 
     def __enter__(self) -> Processor:
         """Return self."""
@@ -148,12 +149,20 @@ class Processor:
             self._begin(self._facts().start_monotonic_ns or NEVER_NS)
             self._take_ring()
         assert self._resolver is not None, "the resolver exists once the baseline is whole"
+        self._lose_the_end()
         self._resolve(self._window.drain())
         self._resolver.finish()
         self._checkpoint_baseline()
         self._progress.damage += [words for words in self._journal.damage if words not in self.damage]
         self._progress.is_finished = True
         self._commit()
+
+    def _lose_the_end(self) -> None:
+        """Note that the journal ended before the command; of a recorder that was killed nothing else is expected."""
+        facts = self._facts()
+        is_expected = facts.state == "sealed" or self._output.path.parent == self._trace_dir
+        if facts.end_monotonic_ns and is_expected and not self._progress.has_end:
+            self._window.add(self._read, facts.end_monotonic_ns, self._losses("queue", 1, facts.end_monotonic_ns))
 
     def _facts(self) -> SessionFacts:
         return read_session(self._trace_dir)
@@ -181,9 +190,10 @@ class Processor:
 
     def _take_ring(self) -> None:
         for batch in self._journal.batches("r", self._read):
-            self._read = batch.sequence
+            missing, self._read = batch.sequence - self._read - 1, batch.sequence
             if batch.kind == _KIND_RECORDS:
-                self._window.add(batch.sequence, batch.t_ns, self._observations(batch), len(batch.payload))
+                observations = [*self._losses("queue", missing, batch.t_ns), *self._observations(batch)]
+                self._window.add(batch.sequence, batch.t_ns, observations, len(batch.payload))
                 self._uncommitted_bytes += len(batch.payload)
                 self._resolve(self._window.release())
             elif batch.kind == _KIND_END:
@@ -192,12 +202,22 @@ class Processor:
 
     def _observations(self, batch: Batch) -> Sequence[Observation]:
         observations: Sequence[Observation] = ()
-        with self._damage_noted(f"batch {batch.sequence}"):
+        try:
             observations = self._decoder.decode(batch.payload)
+        except DamagedTraceError as error:
+            self.damage.append(f"batch {batch.sequence} of the journal cannot be read: {error}")
+            observations = self._losses("decode", 1, batch.t_ns)
+        self._reached_ns = batch.t_ns
         self._note_pieces(batch.sequence)
         if self._is_resumed and batch.sequence <= self._former.read:
             return [one for one in observations if one.t_ns > self._former.released_to_ns]
         return observations
+
+    def _losses(self, channel: str, batches: int, until_ns: int) -> list[Observation]:
+        """Return the loss of batches since the last that was read, if any are missing; what they held is not known."""
+        from_ns = max(self._reached_ns, self._start_ns)
+        lost = EventsLost(0, from_ns, from_ns, max(from_ns, until_ns), 0, 0, Flag(0), 0, channel, batches, from_ns)
+        return [lost] if batches > 0 else []
 
     def _note_pieces(self, sequence: int) -> None:
         """Remember from which batch on the decoder holds parts of a record that is still to come."""

@@ -153,8 +153,13 @@ def _exited(line: Line) -> str:
 
 
 def _lost(line: Line) -> str:
-    channel = escape.escaped(line.event.text.decode("utf-8", "surrogateescape"))
-    return f"{line.event.detail} lost ({channel})" if channel else f"{line.event.detail} lost"
+    """Return how much was lost and of what; the second row of a window has no count."""
+    event = line.event
+    channel, what = (escape.escaped(text.decode("utf-8", "surrogateescape")) for text in (event.text, event.value))
+    words = ": ".join(filter(None, [channel, what]))
+    of = f" {_path(line)}" if event.path else ""
+    of += f" [{event.offset}, {event.offset + event.length})" if event.length else ""
+    return (f"{event.detail} lost" if event.detail else "until here") + (f" ({words})" if words else "") + of
 
 
 def _resynced(line: Line) -> str:

@@ -162,9 +162,20 @@ def _particulars(line: Line) -> Json:
             signal_number = event.detail & 0x7F
             return {"signal": signal_number} if signal_number else {"exit_code": event.detail >> 8}
         case Kind.GAP:
-            return {**text_fields("channel", event.text), "lost": event.detail}
+            return _loss(event)
         case _:
             return {}
+
+
+def _loss(event: Event) -> Json:
+    fields: Json = {**text_fields("channel", event.text), "lost": event.detail}
+    if event.value:
+        fields |= text_fields("what", event.value)
+    if event.path:
+        fields |= text_fields("path", event.path)
+    if event.length:
+        fields |= {"offset": event.offset, "length": event.length}
+    return fields
 
 
 def _entry(entry: Entry) -> Json:

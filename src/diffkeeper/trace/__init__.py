@@ -129,6 +129,11 @@ class Trace:
         """
         return losses_of(self.facts, self._progress, self.damage)
 
+    def losses_at(self, position: PositionLike) -> list[str]:
+        """Return what keeps the tree at a position from being known to be whole; its entries say what they lack."""
+        is_touched = bool(self.at(position).doubt)
+        return losses_of(self.facts, self._progress, self.damage, with_gaps=is_touched)
+
     def timeline(
         self,
         paths: str | Iterable[str] = (),

@@ -20,9 +20,10 @@ class _Side:
     paths: dict[_Link, bytes] = field(default_factory=dict)
     nodes: dict[_Link, Node] = field(default_factory=dict)
     names: dict[int, list[_Link]] = field(default_factory=dict)
+    doubt: str = ""
 
     def entry(self, link: _Link) -> Entry:
-        return entry_of(self.paths[link], self.nodes[link])
+        return entry_of(self.paths[link], self.nodes[link], self.doubt)
 
 
 def changes(before: TreeView, after: TreeView) -> list[Change]:
@@ -38,7 +39,7 @@ def changes(before: TreeView, after: TreeView) -> list[Change]:
 
 
 def _side(view: TreeView) -> _Side:
-    side = _Side(view)
+    side = _Side(view, doubt=view.doubt)
     directories = {path: node.number for path, node in view.tree.walk() if node.children is not None}
     directories.setdefault(b"", 0)
     for path, node in view.tree.walk():

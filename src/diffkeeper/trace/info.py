@@ -55,11 +55,15 @@ def info_of(trace: Path, state: str, facts: SessionFacts, progress: Progress, da
     )
 
 
-def losses_of(facts: SessionFacts, progress: Progress, damage: Sequence[str]) -> list[str]:
-    """Return in words what happened and is not in the trace, what cannot be read included."""
+def losses_of(facts: SessionFacts, progress: Progress, damage: Sequence[str], *, with_gaps: bool = True) -> list[str]:
+    """Return in words what happened and is not in the trace, what cannot be read included.
+
+    Without ``with_gaps`` those are left out that are GAPs on the timeline: each tree says whether one touches it.
+    """
     totals = Totals.from_json(progress.totals) if progress.totals else Totals()
     verdict = _verdict("", facts, {**facts.counters, **totals.summary()}, damage)
-    return list(dict.fromkeys([*verdict.losses, *damage]))
+    losses = [words for words in verdict.losses if with_gaps or words not in verdict.gaps]
+    return list(dict.fromkeys([*losses, *damage]))
 
 
 def _verdict(state: str, facts: SessionFacts, counters: Mapping[str, int], damage: Sequence[str]) -> Verdict:

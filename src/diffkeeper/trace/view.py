@@ -12,6 +12,7 @@ from diffkeeper.model.answers import Entry, Exactness
 from diffkeeper.model.event import Meta
 from diffkeeper.model.extents import HOLE, UNKNOWN, ExtentMap, Piece
 from diffkeeper.model.globs import PathFilter
+from diffkeeper.model.losses import TREE_IN_DOUBT
 from diffkeeper.model.tree import Node, Tree
 
 SLICE_BYTES = 1 << 20  # the most that is held of a file at a time
@@ -43,22 +44,28 @@ class TreeView:
         self.number = number
         self._blobs = blobs
 
+    @property
+    def doubt(self) -> str:
+        """Return why nothing in the tree is certain, not even which names there are; empty if that is not so."""
+        nodes = self.tree.nodes
+        return TREE_IN_DOUBT if any(TREE_IN_DOUBT in nodes[number].inexact for _, number in self.tree.roots) else ""
+
     def entries(self, paths: str | Sequence[str] = ()) -> Iterator[Entry]:
         """Yield entries, parents before children, in byte order of their names; ``paths`` are globs, none means all."""
-        wanted = PathFilter.of(paths)
+        wanted, doubt = PathFilter.of(paths), self.doubt
         for path, node in self.tree.walk():
             if path and wanted.matches(path):
-                yield entry_of(path, node)
+                yield entry_of(path, node, doubt)
 
     def top(self) -> Entry | None:
         """Return the only watch root itself; None where there are several, or where nothing is known of it."""
         root = self.tree.nodes.get(self.tree.roots[0][1]) if len(self.tree.roots) == 1 else None
-        return entry_of(b"", root) if root is not None and root.meta.mtime_ns else None
+        return entry_of(b"", root, self.doubt) if root is not None and root.meta.mtime_ns else None
 
     def stat(self, path: str | bytes) -> Entry:
         """Return the entry of that name; raises NoSuchEntryError."""
         as_bytes = os.fsencode(path)
-        return entry_of(as_bytes, self._node(as_bytes))
+        return entry_of(as_bytes, self._node(as_bytes), self.doubt)
 
     def read(self, path: str | bytes, *, allow_unknown: bool = False) -> bytes:
         """Return the bytes of a regular file.
@@ -122,11 +129,13 @@ class TreeView:
         return node
 
 
-def entry_of(path: bytes, node: Node) -> Entry:
-    """Return the entry of a node under one of its names."""
+def entry_of(path: bytes, node: Node, doubt: str = "") -> Entry:
+    """Return the entry of a node under one of its names; ``doubt`` is what keeps the whole tree from being exact."""
     kind = _KINDS.get(stat.S_IFMT(node.meta.mode), "f")
     size = node.content.size if node.content is not None else len(node.target)
     content, reason = _exactness(node, kind)
+    if doubt and content is Exactness.EXACT:
+        content, reason = Exactness.INEXACT, doubt
     return Entry(path, kind, _meta(node), size, node.target, node.xattrs, node.number, content, reason)
 
 

@@ -17,9 +17,9 @@ class Verification:
 
     ``files`` were touched and are what replay says, byte for byte; ``entries`` are the others, compared by what lstat
     tells. ``confirmed`` files had bytes that were in doubt and turned out right; RESYNC events say so. ``differ`` were
-    not what replay says, of which ``resynced`` were read back; ``paths`` are the first of them. ``changed_since`` were
-    changed after the engine had stopped, ``not_verified`` could not be read or have bytes that the trace does not hold:
-    of both nothing is known.
+    not what replay says, of which ``resynced`` were read back; ``paths`` are the first of them. ``explained`` differed
+    too, were read back too, and a GAP had said that they might. ``changed_since`` were changed after the engine had
+    stopped, ``not_verified`` could not be read or have bytes that the trace does not hold: of both nothing is known.
     """
 
     files: int = 0
@@ -27,6 +27,7 @@ class Verification:
     confirmed: int = 0
     differ: int = 0
     resynced: int = 0
+    explained: int = 0
     changed_since: int = 0
     not_verified: int = 0
     paths: list[str] = field(default_factory=list)  # as os.fsdecode makes them
@@ -39,6 +40,7 @@ class Verification:
             "confirmed": self.confirmed,
             "differ": self.differ,
             "resynced": self.resynced,
+            "explained": self.explained,
             "changed_since": self.changed_since,
             "not_verified": self.not_verified,
         }

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from diffkeeper.baseline_index import s_dev
+from diffkeeper.model.losses import TREE_IN_DOUBT
 from diffkeeper.processing.last_state import LastState
 from diffkeeper.processing.processor import Processor
 from diffkeeper.rules import Rules
@@ -28,6 +29,7 @@ def verify(processor: Processor, trace_dir: Path) -> Verification:
         Repair(state),
         stopped_ns=facts.stopped_realtime_ns,
         has_all_bytes=facts.baseline == "full",
+        is_in_doubt=any(TREE_IN_DOUBT in tree.nodes[number].inexact for _, number in tree.roots),
     )
     left_out = _left_out(facts, trace_dir)
     for index, (label, number) in enumerate(list(tree.roots)):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from diffkeeper.baseline_index import s_dev
 from diffkeeper.model.compare import LinkGroups, What, differences, missing
+from diffkeeper.model.losses import is_tainted
 from diffkeeper.model.node import Node
 from diffkeeper.verification import content
 from diffkeeper.verification.content import BlobSource, Match
@@ -48,11 +49,12 @@ class Sweep:
 
     def __init__(
         self, nodes: Mapping[int, Node], touched: Touched, blobs: BlobSource, repair: Repair, *,
-        stopped_ns: int, has_all_bytes: bool,
+        stopped_ns: int, has_all_bytes: bool, is_in_doubt: bool = False,
     ) -> None:  # fmt: skip
         """Judge by ``stopped_ns``, the time of CLOCK_REALTIME_COARSE at which the engine was stopped.
 
-        Without ``has_all_bytes`` the trace need not hold the bytes of files that nobody wrote.
+        Without ``has_all_bytes`` the trace need not hold the bytes of files that nobody wrote. ``is_in_doubt``: changes
+        of which nothing is known were lost; what differs is explained by that.
         """
         self.result = Verification()
         self._nodes = nodes
@@ -61,11 +63,18 @@ class Sweep:
         self._repair = repair
         self._stopped_ns = stopped_ns
         self._has_all_bytes = has_all_bytes
+        self._is_in_doubt = is_in_doubt
         self._groups = LinkGroups()
 
     def root(self, live: LiveRoot, node: Node, label: bytes) -> None:
         """Compare a root and all below it."""
+        left_open = self.result.not_verified + self.result.changed_since
         self._metadata_of_root(live, node, label)
+        self._walk(live, node, label)
+        if node.inexact and left_open == self.result.not_verified + self.result.changed_since:
+            self._repair.confirm(node, label, live.status)
+
+    def _walk(self, live: LiveRoot, node: Node, label: bytes) -> None:
         waiting = [(b"", node, live.status)]
         while waiting:
             below, directory, status = waiting.pop()
@@ -85,7 +94,7 @@ class Sweep:
     def _metadata_of_root(self, live: LiveRoot, node: Node, label: bytes) -> None:
         found = differences(node, live.status)
         if found and self._is_settled(live.status):
-            self._differs(label or b".")
+            self._differs(label or b".", node)
             self._repair.metadata(node, label, live.status)
 
     def _directory(
@@ -122,8 +131,8 @@ class Sweep:
         if not self._is_settled(listing.status):
             self.result.changed_since += 1
             return
-        self._differs(path)
         node = self._nodes[(directory.children or {})[name]]
+        self._differs(path, node)
         self._repair.remove(node, directory, name, path)
 
     def _entry(self, place: _Place, node: Node | None) -> Node | None:
@@ -154,13 +163,17 @@ class Sweep:
         known, live = self._xattrs(place, node)
         if not found and known == live:
             self.result.entries += 1
+            if node.inexact:
+                self._repair.confirm(node, place.path, place.status)
             return node
         if not self._is_settled_now(place):
             return self._since(node)
-        self._differs(place.path)
+        self._differs(place.path, node)
         if found:
             self._repair.metadata(node, place.path, place.status)
         self._repair.xattrs(node, place.path, live, known)
+        if node.inexact:
+            self._repair.confirm(node, place.path, place.status)
         return node
 
     def _file(self, place: _Place, node: Node, found: tuple[What, ...]) -> Node | None:
@@ -170,12 +183,14 @@ class Sweep:
             if found or same == Match.DIFFERENT or known != live:
                 if not self._is_settled_now(place):
                     return self._since(node)
-                self._differs(place.path)
+                self._differs(place.path, node)
                 if same != Match.SAME:
                     self._repair.bytes_of(node, place.path, place.status, fd)
                 elif found:
                     self._repair.metadata(node, place.path, place.status)
                 self._repair.xattrs(node, place.path, live, known)
+                if node.inexact and same == Match.SAME and fd >= 0:
+                    self._repair.confirm(node, place.path, place.status)
             elif fd < 0 or same == Match.UNKNOWN:
                 self.result.not_verified += 1
             else:
@@ -212,10 +227,11 @@ class Sweep:
         if What.SIZE in found:
             return Match.DIFFERENT
         is_suspect = node.number in self._touched.written or node.inexact or What.MTIME in found
+        is_suspect = is_suspect or (self._is_in_doubt and node.number in self._touched.nodes)
         if fd < 0 or not is_suspect:
             return Match.SAME
         same = content.match(node.content, self._blobs, fd)
-        is_amiss = same == Match.UNKNOWN and (self._has_all_bytes or What.MTIME in found)
+        is_amiss = same == Match.UNKNOWN and (self._has_all_bytes or What.MTIME in found or is_tainted(node))
         return Match.DIFFERENT if is_amiss else same
 
     def _xattrs(self, place: _Place, node: Node) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
@@ -227,7 +243,7 @@ class Sweep:
 
     def _extra(self, place: _Place) -> Node:
         """Bring in an entry that the trace does not know, or knows as something else."""
-        self._differs(place.path)
+        self._differs(place.path, None)
         known = self._nodes.get(self._groups.node_of(place.status))
         if known is not None and known.is_regular and stat.S_ISREG(place.status.st_mode):
             self._repair.link(known, place.directory, place.name, place.path, place.status)
@@ -247,7 +263,10 @@ class Sweep:
         self.result.changed_since += 1
         return node if node is not None and node.is_directory else None
 
-    def _differs(self, path: bytes) -> None:
+    def _differs(self, path: bytes, node: Node | None) -> None:
+        if self._is_in_doubt or (node is not None and is_tainted(node)):
+            self.result.explained += 1
+            return
         self.result.differ += 1
         self.result.resynced += 1
         if len(self.result.paths) < MOST_PATHS:
