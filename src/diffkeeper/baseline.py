@@ -32,8 +32,34 @@ _GROUP_FILES = 64
 _GROUP_BYTES = 8 << 20
 _WAITING_GROUPS = 16
 _NOT_READ = Content(ContentState.NOT_KEPT)
+_PROMISED = Content(ContentState.PROMISED)
 
+SMALL_BYTES = 64 << 10  # what is not larger is copied before the command, the rest when it is about to change
+BUDGET_BYTES = 256 << 20  # of small files
+
+Keeps = Callable[["Found"], bool]  # is the content of a regular file to be kept?
 Progress = Callable[[int, int], None]  # (entries, bytes of content) so far
+
+
+def keep_all(found: Found) -> bool:
+    """Keep the content of every file."""
+    return True
+
+
+class Budget:
+    """Keep the content of small files until there are too many of them."""
+
+    def __init__(self, most_bytes: int = BUDGET_BYTES) -> None:
+        """Keep no more than that in all."""
+        self.left_bytes = most_bytes
+
+    def takes(self, found: Found) -> bool:
+        """Say whether a file is to be kept; counts it if so."""
+        size = found.status.st_size
+        if size > min(SMALL_BYTES, self.left_bytes):
+            return False
+        self.left_bytes -= size
+        return True
 
 
 class BatchWriter(Protocol):
@@ -72,12 +98,14 @@ def take_baseline(
     *,
     encode: EncodeChunk | None,
     rules: Rules,
+    keeps: Keeps = keep_all,
     skip: Iterable[tuple[int, int]] = (),
     progress: Progress = lambda entries, content_bytes: None,
 ) -> BaselineReport:
     """Write the baseline of the roots to the journal and return what it holds.
 
-    ``encode`` turns a chunk into its stored value; None leaves content out (``--baseline index``). ``skip`` are
+    ``encode`` turns a chunk into its stored value; None leaves content out (``--baseline index``), else ``keeps`` says
+    of which regular files it is kept. ``skip`` are
     (s_dev, inode) of what must not be looked at, the trace's own directory. Raises RecordError when a root cannot be
     read; anything below a root that cannot be read is listed in the report.
     """
@@ -85,12 +113,12 @@ def take_baseline(
     walked = WalkReport(report.unread, report.mounts_left_out)
     walks = [Walk(root.path, root.label, rules, frozenset(skip), walked) for root in roots]
     scribe = _Scribe(writer, report, progress, ChunkSink(writer.append, encode) if encode else None)
-    _take(walks, scribe)
+    _take(walks, scribe, keeps)
     report.ended_ns = time.monotonic_ns()
     return report
 
 
-def _take(walks: list[Walk], scribe: _Scribe) -> None:
+def _take(walks: list[Walk], scribe: _Scribe, keeps: Keeps) -> None:
     """Write the entries of the roots, then what is below them."""
     firsts = [walk.root_entry() for walk in walks]
     for first in firsts:
@@ -101,7 +129,7 @@ def _take(walks: list[Walk], scribe: _Scribe) -> None:
             scribe.write_all(directory.entries, [_NOT_READ] * len(directory.entries))
             directory.close()
     else:
-        _Readers(scribe, scribe.sink).read(directories)
+        _Readers(scribe, scribe.sink, keeps).read(directories)
     scribe.flush()
 
 
@@ -125,6 +153,8 @@ class _Scribe:
 
     def write(self, found: Found, content: Content) -> None:
         """Write one entry."""
+        if content is _NOT_READ and not found.is_excluded and stat.S_ISREG(found.status.st_mode):
+            content = _PROMISED
         self._count(found, content)
         record = encode_entry(_entry(found, content))
         self._records.append(record)
@@ -178,8 +208,9 @@ class _Readers:
     Memory is bounded: at most ``_WAITING_GROUPS`` groups are on their way, and each thread holds one chunk.
     """
 
-    def __init__(self, scribe: _Scribe, sink: ChunkSink) -> None:
+    def __init__(self, scribe: _Scribe, sink: ChunkSink, keeps: Keeps) -> None:
         """Start without work."""
+        self._keeps = keeps
         self._scribe = scribe
         self._sink = sink
         self._linked: dict[tuple[int, int], Content] = {}  # content of files with several names, by device and inode
@@ -187,7 +218,7 @@ class _Readers:
 
     def read(self, directories: Iterator[Directory]) -> None:
         """Read everything; a tree of one group is not worth the start of a thread."""
-        groups = (group for directory in directories for group in _groups(directory))
+        groups = (group for directory in directories for group in _groups(directory, self._keeps))
         first = list(islice(groups, 2))
         if len(first) == 2:
             self._read_in_threads(chain(first, groups))
@@ -217,7 +248,7 @@ class _Readers:
 
     def _read_one(self, directory_fd: int, found: Found) -> Content:
         """Read one entry, once for all names of a file (two threads may both do it: harmless)."""
-        if found.is_excluded or not stat.S_ISREG(found.status.st_mode):
+        if not found.is_kept:
             return _NOT_READ
         if found.status.st_nlink == 1:
             return read_content(directory_fd, found, self._sink)
@@ -238,7 +269,7 @@ class _Readers:
             group.directory.close()
 
 
-def _groups(directory: Directory) -> Iterator[_Group]:
+def _groups(directory: Directory, keeps: Keeps) -> Iterator[_Group]:
     """Cut the entries of a directory into tasks that are worth a thread's while."""
     group: list[Found] = []
     group_bytes = 0
@@ -247,5 +278,6 @@ def _groups(directory: Directory) -> Iterator[_Group]:
             yield _Group(directory, group, is_last=False)
             group, group_bytes = [], 0
         group.append(found)
-        group_bytes += found.status.st_size
+        found.is_kept = not found.is_excluded and stat.S_ISREG(found.status.st_mode) and keeps(found)
+        group_bytes += found.status.st_size if found.is_kept else 0
     yield _Group(directory, group, is_last=True)

@@ -38,12 +38,13 @@ _TIME_LIMIT = 2**63 - 1
 class ContentState(IntEnum):
     """Say what the baseline holds of the bytes of a regular file. The numbers are part of the trace format."""
 
-    NOT_KEPT = 0  # not a regular file, or an index without content
+    NOT_KEPT = 0  # not a regular file, or excluded
     KEPT = 1
     CHANGED = 2  # kept, but the file changed each time it was read: the bytes may be of two states
     UNREADABLE = 3  # permission or input/output error
     VANISHED = 4  # gone, or another file under that name, before it was opened
     TOO_LARGE = 5  # its list of chunks does not fit into a record
+    PROMISED = 6  # not here: a before-image follows if the file is about to change; else the file itself has them
 
 
 @dataclass(frozen=True, slots=True)

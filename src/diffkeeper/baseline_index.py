@@ -42,6 +42,7 @@ class Found:
     generation: int = GENERATION_UNKNOWN
     target: bytes = b""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    is_kept: bool = False  # its content is to be read
     is_excluded: bool = False  # in the index, so that events can be placed, but its content is not read
 
 

@@ -93,6 +93,7 @@ def _put(tree: Source, entry: Entry, target: Target, report: ExportReport) -> No
         is_new = target.put(entry, _content(tree, entry))
     except (SkippedError, DamagedTraceError, UnknownContentError) as reason:
         report.skipped.append(Remark(entry.path, str(reason)))
+        report.unknown += isinstance(reason, UnknownContentError)
     except BrokenPipeError:
         raise  # the reader of a stream has seen enough
     except OSError as error:
@@ -116,5 +117,5 @@ def _content(tree: Source, entry: Entry) -> Chunks:
         return chunks
     first = next(chunks, None)
     if first is None:
-        raise SkippedError(entry.reason or "its content is not in the trace")
+        raise UnknownContentError(entry.reason or "its content is not in the trace")
     return itertools.chain([first], chunks)

@@ -9,11 +9,16 @@ _STEP_S = 0.0005
 _MOST_STEPS = 40  # two ticks at 100 Hz
 
 
+def file_time_ns() -> int:
+    """Return the time that a change would bear now; what bears an earlier one is older than this call."""
+    return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+
+
 def next_file_time_ns() -> int:
     """Wait, for a tick at most, until what changes has a later ctime than what has changed by now; return that time."""
     now = time.time_ns()
     for _ in range(_MOST_STEPS):
-        tick = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+        tick = file_time_ns()
         if tick > now:
             return tick
         time.sleep(_STEP_S)

@@ -22,7 +22,7 @@ from diffkeeper.recording_session import Announce, BaselineProgress, Outcome, Se
 from diffkeeper.state_directory import StateDirectory
 from diffkeeper.watch_roots import WatchRoot, close_roots, is_inside, open_roots
 
-BASELINES = ("full", "index")
+BASELINES = ("touched", "full", "index")
 
 
 __all__ = ["BASELINES", "Outcome", "record"]

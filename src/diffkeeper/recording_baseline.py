@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffkeeper.baseline import BaselineRoot, Progress, take_baseline
+from diffkeeper.baseline import BUDGET_BYTES, BaselineRoot, Budget, Progress, keep_all, take_baseline
 from diffkeeper.rules import Rules
 from diffkeeper.store import deltas
 from diffkeeper.store.format import SessionFacts
@@ -14,14 +14,21 @@ from diffkeeper.store.journal import BatchKind, JournalWriter
 from diffkeeper.watch_roots import WatchRoot, device_and_inode
 
 
-def take(path: Path, facts: SessionFacts, roots: Sequence[WatchRoot], progress: Progress) -> None:
-    """Index the roots, and with ``--baseline full`` keep the content of every regular file."""
+def take(
+    path: Path,
+    facts: SessionFacts,
+    roots: Sequence[WatchRoot],
+    progress: Progress,
+    budget_bytes: int = BUDGET_BYTES,
+) -> None:
+    """Index the roots and keep content: of small files (``touched``), of every regular file (``full``) or of none."""
     writer = JournalWriter(path, facts.trace_id)
     try:
         report = take_baseline(
             [BaselineRoot(root.path, root.label) for root in roots],
             writer,
-            encode=deltas.encode if facts.baseline == "full" else None,
+            encode=None if facts.baseline == "index" else deltas.encode,
+            keeps=Budget(budget_bytes).takes if facts.baseline == "touched" else keep_all,
             rules=Rules.from_patterns(facts.excludes),
             skip=[device_and_inode(path)],
             progress=progress,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from diffkeeper.engines.protocol import Engine, EngineRequest
 from diffkeeper.errors import DiffkeeperError, StateDirectoryError
-from diffkeeper.file_time import next_file_time_ns
+from diffkeeper.file_time import file_time_ns, next_file_time_ns
 from diffkeeper.forwarding import Forwarder
 from diffkeeper.launch import HeldCommand, hold_command, ignored_signals
 from diffkeeper.model.values import dataclass
@@ -147,6 +147,7 @@ class Session:
         self._facts.engine_facts = {**engine_facts.details, "exceptions": list(engine_facts.exceptions)}
         self._verifies = self._settings.verify and engine_facts.is_live
         self._settings.announce(_first_line(self._facts, path))
+        self._facts.baseline_realtime_ns = file_time_ns()
         take(path, self._facts, self._roots, self._settings.baseline_progress)
         self._settings.baseline_done()
 
@@ -185,8 +186,7 @@ class Session:
 
     def _stop_engine(self) -> None:
         self._facts.verification = NOT_YET if self._verifies else OFF
-        if self._verifies:
-            self._facts.stopped_realtime_ns = next_file_time_ns()
+        self._facts.stopped_realtime_ns = next_file_time_ns() if self._verifies else file_time_ns()
         with self._noting_failures("the last changes may be missing"):
             self._note_losses(self._journal.stop())
         self._engine.release()

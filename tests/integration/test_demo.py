@@ -144,7 +144,7 @@ def test_an_index_as_baseline_keeps_no_content_and_the_export_says_so(folder: Pa
         "printf end >> appended; echo n > new",
     )
     assert run(*arguments, cwd=folder).returncode == 0
-    result = run("export", "../trace", "--out=../out", "--json", "--verbose", cwd=folder)
+    result = run("export", "../trace", "--out=../out", "--base=", "--json", "--verbose", cwd=folder)
     assert result.returncode == 3
     report = json.loads(result.stdout)
     named = {remark["path"] for remark in (*report["skipped"], *report["inexact"])}

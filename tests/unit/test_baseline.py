@@ -170,7 +170,7 @@ def test_an_index_holds_no_content(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     taken = take(tmp_path, encode=None)
     assert taken.chunks == {}
-    assert taken.entries[b"file"].content == ContentState.NOT_KEPT
+    assert taken.entries[b"file"].content == ContentState.PROMISED
     assert taken.entries[b"file"].inode.size == 7
 
 

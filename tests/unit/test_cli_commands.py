@@ -98,7 +98,7 @@ class Trace:
         return bisect_right([one.t_ns for one in EVENTS], t_ns)
 
     @classmethod
-    def open(cls, path):
+    def open(cls, path, base=None):
         cls.opened = path
         if cls.failure:
             raise cls.failure
@@ -368,6 +368,8 @@ def test_an_export_as_json_is_one_object(capsys):
         "skipped": [],
         "inexact": [],
         "owners_left": 0,
+        "unknown": 0,
+        "from_base": 0,
         "unmatched": [],
         "number": 6,
         "is_complete": True,

@@ -34,6 +34,12 @@ _SHOWN = 10  # remarks of a kind; --verbose and --json show all
     "-t", "--time", default="end", show_default=True, metavar="POSITION", help="The moment, as 2m14s or @1281^."
 )
 @click.option("-o", "--out", required=True, metavar="DIR", help="Where to; a name that ends in .tar, or - for a tar.")
+@click.option(
+    "--base",
+    metavar="DIR",
+    help="Take the files that are not in the trace, as nobody touched them, from DIR; "
+    "without it from where they were recorded, if they are still the same.",
+)
 @click.option("--path", "paths", multiple=True, metavar="GLOB", help="Only these paths; '!GLOB' leaves some out.")
 @click.option("--force", is_flag=True, help="Write into a folder that is not empty; replaces what is in the way.")
 @json_option
@@ -43,6 +49,7 @@ def command(
     state_dir: str,
     time: str,
     out: str,
+    base: str | None,
     paths: tuple[str, ...],
     force: bool,
     as_json: bool,
@@ -56,7 +63,9 @@ def command(
     """
     path = trace_path(trace, state_dir)
     _check_out(out, path, as_json)
-    with Trace.open(path) as opened:
+    if base and not os.path.isdir(base):
+        raise UsageError(f"{base!r} is not a folder: --base names one that has the files as they were")
+    with Trace.open(path, base) as opened:
         number = resolve(time, opened.extent, quiet)
         report = opened.export(f"@{number}", out, paths=paths, force=force)
         missing = _missing(opened, number)
@@ -97,6 +106,10 @@ def _tell(report: ExportReport, number: int, missing: Sequence[str], quiet: bool
         say(f"{report.entries:,} entries, {size(report.bytes)}, as after @{number}, in {report.out}", quiet)
     _tell_remarks("left out or not quite restored", report.skipped, verbose)
     _tell_remarks("perhaps not exact", report.inexact, verbose)
+    if report.from_base:
+        say(f"{report.from_base:,} files are not in the trace and untouched: taken from where they still are", quiet)
+    if report.unknown:
+        say(f"{report.unknown:,} entries have no content in the trace; --base=DIR names a folder that has it")
     if report.owners_left:
         say(f"{report.owners_left:,} entries are yours now: only root can give files to others", quiet)
     for pattern in report.unmatched:

@@ -15,7 +15,7 @@ import click
 from diffkeeper.errors import UsageError
 
 _TABLE = "diffkeeper"
-_PATHS = frozenset({"state_dir", "watch"})
+_PATHS = frozenset({"base", "state_dir", "watch"})
 _NOT_SETTINGS = frozenset({"help", "version"})
 
 

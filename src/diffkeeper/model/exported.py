@@ -23,6 +23,8 @@ class ExportReport:
     skipped: list[Remark] = field(default_factory=list)  # not in the result, or not with all its attributes
     inexact: list[Remark] = field(default_factory=list)  # in the result, with bytes that may not be what they were
     owners_left: int = 0  # entries that belong to the exporting user, as it may not give them away
+    unknown: int = 0  # of those left out: files whose bytes nobody has
+    from_base: int = 0  # files of which bytes were read from the base, as the trace does not hold them
     unmatched: tuple[str, ...] = ()  # patterns that matched no entry
 
     @property

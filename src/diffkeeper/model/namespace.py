@@ -127,6 +127,12 @@ class Namespace:
             parts.append(self._labels[node.number])
         return b"/".join(reversed(parts))
 
+    def paths_of(self, node: Node) -> list[bytes]:
+        """Return all paths that lead to a node, in byte order."""
+        above = ((self.nodes.get(parent), name) for parent, name in node.names)
+        found = [(self.path_of(directory), name) for directory, name in above if directory is not None]
+        return sorted(path + b"/" + name if path else name for path, name in found)
+
     def lookup(self, path: bytes) -> Node | None:
         """Return the node at a path as ``walk`` yields it; symlinks are not followed."""
         parts = [part for part in path.split(b"/") if part not in (b"", b".")]

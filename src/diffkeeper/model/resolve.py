@@ -40,6 +40,7 @@ from diffkeeper.model.observation import (
     SizeOp,
 )
 from diffkeeper.model.process import Process
+from diffkeeper.model.promised import has_promised
 from diffkeeper.model.tree import Tree
 from diffkeeper.model.walker import PathWalker, last_name
 
@@ -132,7 +133,7 @@ class Resolver:
             data: tuple[Data, ...] = (Data(offset, length, blob, start),)
             self._content.written.add(number)
         else:
-            source = self._copied_from(seen, late)
+            source = self._copied_from(seen, late, is_exact)
             if source is not None:
                 kind, source_number, data = Kind.COPY, source.number, ()
             else:
@@ -165,8 +166,11 @@ class Resolver:
             )
         )
 
-    def _copied_from(self, seen: DataWritten, late: tuple[Late, ...]) -> Node | None:
-        """Return the node that bytes were copied from; where that does not know them, what was read late wins."""
+    def _copied_from(self, seen: DataWritten, late: tuple[Late, ...], is_exact: bool) -> Node | None:
+        """Return the node that bytes were copied from; where that does not know them, what was read late wins.
+
+        Bytes that are only promised count as known where nothing better was read.
+        """
         if seen.source is None or seen.payload or seen.source_offset < 0:
             return None
         source = self._ledger.find(seen.source)
@@ -174,7 +178,8 @@ class Resolver:
             return None
         if not source.names and seen.source.nlink > 0:
             return None  # its only links are outside, where writing is not seen
-        is_known = not source.content.slice(seen.source_offset, seen.length).has_unknown
+        part = source.content.slice(seen.source_offset, seen.length)
+        is_known = not part.has_unknown and not (is_exact and has_promised(part))
         return source if is_known or not late else None
 
     def _opened(self, seen: Opened, late: tuple[Late, ...], is_exact: bool) -> None:

@@ -17,6 +17,7 @@ _DOUBTS = {
     "late": "events were recorded out of order",
     "identity_conflicts": "files took the identity of others",
     "baseline_unread": "files could not be read for the baseline",
+    "no_before_image": "files were changed, and their bytes from before were not kept",
 }
 
 

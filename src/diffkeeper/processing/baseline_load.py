@@ -18,11 +18,13 @@ from diffkeeper.baseline_format import (
 from diffkeeper.model.event import Meta
 from diffkeeper.model.extents import ExtentMap
 from diffkeeper.model.observation import Inode
+from diffkeeper.model.promised import has_promised, is_promised, promised_blob
 from diffkeeper.model.tree import Tree
 from diffkeeper.store.content import ContentWriter
 from diffkeeper.store.format import RootFacts
 from diffkeeper.store.journal import Batch
 
+_MISSING = (ContentState.NOT_KEPT, ContentState.VANISHED)
 CHANGED = "changed while the baseline was read"
 
 
@@ -34,6 +36,7 @@ class BaselineLoader:
         self._content = content
         self._roots = roots
         self._numbers: dict[int, int] = {}  # entry index to node
+        self.promised: dict[int, int] = {}  # node to the blob that its bytes from before the command are to come in
         self.unread = 0  # files whose bytes should have been kept and were not
 
     def load(self, batch: Batch) -> None:
@@ -58,32 +61,43 @@ class BaselineLoader:
             node = self._tree.add_root(os.fsencode(label), entry.inode.identity, meta, dict(entry.xattrs))
         elif (known := self._tree.identities.get(entry.inode.identity)) is not None and not known.is_directory:
             self._tree.attach(known, self._numbers.get(entry.parent, 0), entry.name)
-            if known.content is not None and known.content.has_unknown and entry.content == ContentState.KEPT:
+            if entry.content == ContentState.KEPT and known.content is not None and _lacks_bytes(known.content):
                 known.content = self._content_of(entry)  # its first name was excluded, this one is not
+                self.promised.pop(known.number, None)
             node = known
         else:
+            content = self._content_of(entry)
             node = self._tree.add(
                 self._numbers.get(entry.parent, 0),
                 entry.name,
                 entry.inode.identity,
                 meta,
-                content=self._content_of(entry),
+                content=content,
                 target=entry.target,
                 xattrs=dict(entry.xattrs),
             )
             if entry.content == ContentState.CHANGED:
                 node.inexact = CHANGED
+            if content is not None and is_promised(content.first_blob):
+                self.promised[node.number] = content.first_blob
         self._numbers[entry.index] = node.number
 
     def _content_of(self, entry: BaselineEntry) -> ExtentMap | None:
         if not stat.S_ISREG(entry.inode.mode):
             return None
         if entry.content not in (ContentState.KEPT, ContentState.CHANGED):
-            self.unread += entry.content != ContentState.NOT_KEPT
-            return ExtentMap.unknown(entry.inode.size)
+            self.unread += entry.content not in (ContentState.NOT_KEPT, ContentState.PROMISED)
+            size = entry.inode.size
+            if entry.content in _MISSING or not size:
+                return ExtentMap.unknown(size)
+            return ExtentMap(size, [(0, size, promised_blob(entry.index), 0)])
         size = sum(length for _, length in entry.chunks)
         blob = self._content.new_blob_of_chunks(entry.data_chunks())
         return ExtentMap(size, [(offset, length, blob, start) for offset, length, start in entry.extents()])
+
+
+def _lacks_bytes(content: ExtentMap) -> bool:
+    return content.has_unknown or has_promised(content)
 
 
 def meta_of(inode: Inode) -> Meta:

@@ -8,8 +8,11 @@ from typing import Any
 from diffkeeper.model.blobs import BlobSink
 from diffkeeper.model.event import Event, Kind
 from diffkeeper.model.tree import Tree
+from diffkeeper.model.verdict import judge
+from diffkeeper.processing.known_bytes import Bytes
 from diffkeeper.processing.processor import Processor
 from diffkeeper.processing.totals import Totals
+from diffkeeper.processing.untouched import recorded_base, seen_until_ns
 from diffkeeper.store.content import ContentReader
 from diffkeeper.store.format import read_session
 
@@ -19,6 +22,7 @@ class LastState:
 
     def __init__(self, processor: Processor, trace_dir: Path) -> None:
         self._processor = processor
+        self._trace_dir = trace_dir
         self._output = processor._output
         self._end_ns = _end_ns(processor, trace_dir)
         self.tree: Tree = processor._tree
@@ -26,9 +30,13 @@ class LastState:
         self.sink: BlobSink = self._output.content  # for bytes that are read back
         self._is_amended = False
 
-    def reader(self) -> ContentReader:
-        """Return a reader of all content."""
-        return ContentReader(self._output._rocks)
+    def reader(self) -> Bytes:
+        """Return a reader of all content, that of untouched files included, as far as they are still as they were."""
+        facts = read_session(self._trace_dir)
+        losses = judge({**facts.counters, **self.totals.summary()}).losses
+        until_ns = seen_until_ns(facts, is_lossless=not losses)
+        base = recorded_base(facts, lambda: (self._output.baseline(), self.tree), until_ns)
+        return Bytes(ContentReader(self._output._rocks), base)
 
     def resync(self, **fields: Any) -> Event:
         """Append a RESYNC event and apply it; see Event for the fields and Tree for its details."""

@@ -50,6 +50,10 @@ class Output:
             return Tree()
         return self._checkpoints.get(self.progress.number)
 
+    def baseline(self) -> Tree:
+        """Return the tree before the first event."""
+        return self._checkpoints.get(0)
+
     def processes(self) -> list[Process]:
         """Return the processes as of the last commit."""
         known = list(EventReader(self._rocks).processes())

@@ -27,6 +27,7 @@ from diffkeeper.processing.baseline_load import BaselineLoader
 from diffkeeper.processing.output import Output
 from diffkeeper.processing.resolver_state import restore, state_of
 from diffkeeper.processing.totals import Totals
+from diffkeeper.processing.untouched import count_missing, promises
 from diffkeeper.processing.window import Window
 from diffkeeper.rules import Rules
 from diffkeeper.store.format import STORE_NAME, SessionFacts, read_session
@@ -153,6 +154,7 @@ class Processor:
         self._resolve(self._window.drain())
         self._resolver.finish()
         self._checkpoint_baseline()
+        self._count_missing()
         self._progress.damage += [words for words in self._journal.damage if words not in self.damage]
         self._progress.is_finished = True
         self._commit()
@@ -262,6 +264,16 @@ class Processor:
     def _store(self, events: Sequence[Event]) -> None:
         self._totals.add(events)
         self._output.append(events)
+
+    def _count_missing(self) -> None:
+        """Count the files that were changed and whose bytes from before that nobody kept."""
+        assert self._resolver is not None, "what was changed is known once all is resolved"
+        if self._facts().baseline == "touched":
+            promised = self._loader.promised
+            if self._is_resumed:
+                promised = {node.number: blob for blob, node in promises(self._output.baseline()).items()}
+            touched = {number: promised[number] for number in self._totals.nodes & promised.keys()}
+            self._resolver.counters["no_before_image"] = count_missing(touched, self._tree, self._output.content.has)
 
     def _interval(self) -> int:
         """Return how many events a checkpoint should spare readers: the more, the more costly it is."""

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import field
 
 from diffkeeper.errors import DamagedTraceError
+from diffkeeper.model.promised import FIRST_PROMISED
 from diffkeeper.model.values import dataclass
 from diffkeeper.store import bsdiff, deltas
 from diffkeeper.store.deltas import CHUNK_BYTES, Base
@@ -153,14 +154,22 @@ class ContentWriter:
         if not self.has_chunk(digest):
             self._put(chunk_key(digest), encoded)
 
-    def new_blob_of_chunks(self, chunks: Iterable[tuple[bytes, int]]) -> int:
-        """Return the number of a new blob of stored chunks, given as (sha256, length); 0 if there are none."""
+    def has(self, blob: int) -> bool:
+        """Say whether anything of a blob is stored or about to be."""
+        key = Key.BLOB + _NUMBER.pack(blob) + _NUMBER.pack(0)
+        return key in self._batch or self._rocks.contains(key)
+
+    def new_blob_of_chunks(self, chunks: Iterable[tuple[bytes, int]], number: int = 0) -> int:
+        """Return the number of a new blob of stored chunks, given as (sha256, length); 0 if there are none.
+
+        ``number`` is that of a promised blob, which is kept with this.
+        """
         blob = _OpenBlob(0)
         for digest, length in chunks:
             blob.table.add(digest, length)
         if not blob.table.length:
             return 0
-        blob.number = self._take_number()
+        blob.number = number or self._take_number()
         self._put_table(blob)
         return blob.number
 
@@ -259,7 +268,7 @@ class ContentWriter:
 
 
 def _last_blob(rocks: RocksStore) -> int:
-    item = rocks.last(Key.BLOB)
+    item = rocks.last(Key.BLOB, at_most=Key.BLOB + _NUMBER.pack(FIRST_PROMISED))
     return _NUMBER.unpack_from(item[0], len(Key.BLOB))[0] if item else 0
 
 
@@ -293,6 +302,10 @@ class ContentReader:
             yield piece[start - base : end - base]
             index += 1
             start = table.starts[index]
+
+    def has(self, blob: int) -> bool:
+        """Say whether anything of ``blob`` is in the store."""
+        return blob in self._tables or self._rocks.contains(Key.BLOB + _NUMBER.pack(blob) + _NUMBER.pack(0))
 
     def length(self, blob: int) -> int:
         """Return how many bytes ``blob`` has in the store."""

@@ -98,6 +98,7 @@ class SessionFacts:
     counters: dict[str, int] = field(default_factory=dict)
     complete: bool | None = None
     processed: bool = False
+    baseline_realtime_ns: int = 0
     stopped_realtime_ns: int = 0
     verification: str = ""
     differing: list[str] = field(default_factory=list)

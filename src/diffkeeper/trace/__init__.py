@@ -7,15 +7,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
+from diffkeeper.base import Base
 from diffkeeper.errors import DamagedTraceError, NoSuchTraceError, StillRecordingError
 from diffkeeper.export import export_tree
 from diffkeeper.model.answers import Change, TraceInfo
 from diffkeeper.model.event import Event, Kind
 from diffkeeper.model.exported import ExportReport
 from diffkeeper.model.process import Process
+from diffkeeper.model.promised import is_promised
 from diffkeeper.model.timeline import EventFilter, PathFilter, Position, parse_position
 from diffkeeper.model.tree import Tree
+from diffkeeper.processing.known_bytes import Bytes
 from diffkeeper.processing.progress import Progress, read_progress
+from diffkeeper.processing.untouched import named_base, recorded_base, seen_until_ns
 from diffkeeper.store.checkpoint import Checkpoints
 from diffkeeper.store.content import ContentReader
 from diffkeeper.store.eventlog import EventReader
@@ -49,7 +53,7 @@ class Trace:
     is what the recorder noted, ``extent`` resolves positions.
     """
 
-    def __init__(self, path: Path, state: str, facts: SessionFacts, rocks: RocksStore) -> None:
+    def __init__(self, path: Path, state: str, facts: SessionFacts, rocks: RocksStore, base: str | None = None) -> None:
         """Take an opened store; ``open`` is the way in."""
         self.path = path
         self.facts = facts
@@ -59,12 +63,16 @@ class Trace:
         self._progress = self._read_progress()
         self._events = EventReader(rocks)
         self._checkpoints = Checkpoints(rocks)
-        self._content = ContentReader(rocks)
+        self._content = Bytes(ContentReader(rocks), self._base(base))
         self.extent = TraceExtent(self._events, self._end_ns(), facts.start_realtime_ns, self._exit_number())
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Trace:
+    def open(cls, path: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> Trace:
         """Open the trace in a directory.
+
+        A trace need not hold the bytes of files that nobody touched. They are read from ``base``, a directory that has
+        these files as they were; without it from where they were recorded, if they are still the same; with ``""`` from
+        nowhere.
 
         Raises NoSuchTraceError, StillRecordingError, FormatTooNewError, or DamagedTraceError if nothing can be read.
         """
@@ -73,6 +81,7 @@ class Trace:
             state, facts = trace_state(place), read_session(place)
         except (DamagedTraceError, NoSuchTraceError) as error:
             return cls._open_without_session(place, error)
+        folder = None if base is None else os.fspath(base)
         if state == "recording":
             raise StillRecordingError(f"{place} is still being recorded: read it when the command has ended")
         store = place / STORE_NAME
@@ -80,7 +89,7 @@ class Trace:
             store = processed_in_cache(place, facts)
         elif not store.is_dir():
             raise DamagedTraceError(f"the store of {place} is missing: nothing of the trace can be read")
-        return cls(place, state, facts, RocksStore.open_readonly(store))
+        return cls(place, state, facts, RocksStore.open_readonly(store), folder)
 
     @classmethod
     def _open_without_session(cls, place: Path, error: DamagedTraceError | NoSuchTraceError) -> Trace:
@@ -109,6 +118,7 @@ class Trace:
 
     def close(self) -> None:
         """Close the trace; what was read of it stays valid, except tree views."""
+        self._content.base.close()
         self._rocks.close()
 
     @property
@@ -186,7 +196,11 @@ class Trace:
 
     def data(self, event: Event) -> bytes:
         """Return the bytes that an event wrote or put out, as far as the trace holds them."""
-        return b"".join(self._content.read(piece.blob, piece.start, piece.length) for piece in event.data if piece.blob)
+        known = (piece for piece in event.data if piece.blob and self._has(piece.blob))
+        return b"".join(self._content.read(piece.blob, piece.start, piece.length) for piece in known)
+
+    def _has(self, blob: int) -> bool:
+        return not is_promised(blob) or self._content.has(blob)
 
     def process(self, key: int) -> Process:
         """Return the process of an event by ``event.process``; one of which nothing is known has pid 0."""
@@ -228,7 +242,9 @@ class Trace:
         """
         wanted = paths if isinstance(paths, PathFilter) else self._path_filter(paths)
         view = self.at(position)
-        return export_tree(view, out, wanted, force=force, top=view.top())
+        report = export_tree(view, out, wanted, force=force, top=view.top())
+        report.from_base = len(self._content.from_base)
+        return report
 
     def last_change(self) -> Event | None:
         """Return the last change that the command's own processes made before it exited."""
@@ -243,6 +259,17 @@ class Trace:
         for event in self._events.events(nearest + 1, number) if nearest < number else ():
             tree.apply(event)
         return tree
+
+    def _base(self, folder: str | None) -> Base:
+        if folder == "":
+            return Base((), lambda blob: None)
+        if folder is not None:
+            return named_base(self.facts, self._ends, os.fsencode(folder))
+        return recorded_base(self.facts, self._ends, seen_until_ns(self.facts, is_lossless=not self.losses))
+
+    def _ends(self) -> tuple[Tree, Tree]:
+        """Return the baseline and the last state."""
+        return self._tree(0), self._tree(self._events.count)
 
     def _read_progress(self) -> Progress:
         try:

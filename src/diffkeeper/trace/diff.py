@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from diffkeeper.model.answers import Change, Entry, Exactness
 from diffkeeper.model.tree import Node
-from diffkeeper.trace.view import SLICE_BYTES, TreeView, entry_of
+from diffkeeper.trace.view import SLICE_BYTES, TreeView
 
 _Link = tuple[int, bytes]  # directory node, name
 
@@ -20,10 +20,9 @@ class _Side:
     paths: dict[_Link, bytes] = field(default_factory=dict)
     nodes: dict[_Link, Node] = field(default_factory=dict)
     names: dict[int, list[_Link]] = field(default_factory=dict)
-    doubt: str = ""
 
     def entry(self, link: _Link) -> Entry:
-        return entry_of(self.paths[link], self.nodes[link], self.doubt)
+        return self.view.entry_of(self.paths[link], self.nodes[link])
 
 
 def changes(before: TreeView, after: TreeView) -> list[Change]:
@@ -39,7 +38,7 @@ def changes(before: TreeView, after: TreeView) -> list[Change]:
 
 
 def _side(view: TreeView) -> _Side:
-    side = _Side(view, doubt=view.doubt)
+    side = _Side(view)
     directories = {path: node.number for path, node in view.tree.walk() if node.children is not None}
     directories.setdefault(b"", 0)
     for path, node in view.tree.walk():
@@ -66,9 +65,16 @@ def _renamed(old: _Side, source: _Link, new: _Side, link: _Link) -> Change:
 
 
 def _changed(old: _Side, link: _Link, new: _Side, new_link: _Link) -> Change | None:
+    if _is_unchanged(old.nodes[link], new.nodes[new_link]):
+        return None  # most are; whether their bytes can be had is not even asked
     before, after = old.entry(link), new.entry(new_link)
     letter = _letter(old.view, before, new.view, after)
     return Change(letter, after.path, before=before, after=after) if letter else None
+
+
+def _is_unchanged(old: Node, new: Node) -> bool:
+    is_same = old.meta == new.meta and old.content == new.content and old.inexact == new.inexact
+    return is_same and old.target == new.target and old.xattrs == new.xattrs
 
 
 def _letter(old: TreeView, before: Entry, new: TreeView, after: Entry) -> str:

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from diffkeeper.errors import NoSuchEntryError, UnknownContentError, UsageError
 from diffkeeper.model.answers import Entry, Exactness
-from diffkeeper.model.event import Meta
-from diffkeeper.model.extents import HOLE, UNKNOWN, ExtentMap, Piece
+from diffkeeper.model.extents import HOLE, UNKNOWN, Piece
 from diffkeeper.model.globs import PathFilter
 from diffkeeper.model.losses import TREE_IN_DOUBT
+from diffkeeper.model.promised import has_promised, is_promised
 from diffkeeper.model.tree import Node, Tree
 
 SLICE_BYTES = 1 << 20  # the most that is held of a file at a time
@@ -29,10 +29,13 @@ _KINDS = {
 
 
 class BlobSource(Protocol):
-    """Give stored bytes; store/content.py's ContentReader is one."""
+    """Give the bytes of blobs; processing/known_bytes.py's Bytes is one."""
 
     def read(self, blob: int, start: int, length: int) -> bytes:
-        """Return ``length`` bytes of a blob; raises DamagedTraceError."""
+        """Return ``length`` bytes of a blob; raises DamagedTraceError, UnknownContentError for a promised one."""
+
+    def has(self, blob: int) -> bool:
+        """Say whether the bytes of a promised blob can be had."""
 
 
 class TreeView:
@@ -43,29 +46,42 @@ class TreeView:
         self.tree = tree
         self.number = number
         self._blobs = blobs
-
-    @property
-    def doubt(self) -> str:
-        """Return why nothing in the tree is certain, not even which names there are; empty if that is not so."""
-        nodes = self.tree.nodes
-        return TREE_IN_DOUBT if any(TREE_IN_DOUBT in nodes[number].inexact for _, number in self.tree.roots) else ""
+        in_doubt = any(TREE_IN_DOUBT in tree.nodes[one].inexact for _, one in tree.roots if one in tree.nodes)
+        self.doubt = TREE_IN_DOUBT if in_doubt else ""  # why nothing is certain, not even which names there are
 
     def entries(self, paths: str | Sequence[str] = ()) -> Iterator[Entry]:
         """Yield entries, parents before children, in byte order of their names; ``paths`` are globs, none means all."""
-        wanted, doubt = PathFilter.of(paths), self.doubt
+        wanted = PathFilter.of(paths)
         for path, node in self.tree.walk():
             if path and wanted.matches(path):
-                yield entry_of(path, node, doubt)
+                yield self.entry_of(path, node)
 
     def top(self) -> Entry | None:
         """Return the only watch root itself; None where there are several, or where nothing is known of it."""
         root = self.tree.nodes.get(self.tree.roots[0][1]) if len(self.tree.roots) == 1 else None
-        return entry_of(b"", root, self.doubt) if root is not None and root.meta.mtime_ns else None
+        return self.entry_of(b"", root) if root is not None and root.meta.mtime_ns else None
 
     def stat(self, path: str | bytes) -> Entry:
         """Return the entry of that name; raises NoSuchEntryError."""
         as_bytes = os.fsencode(path)
-        return entry_of(as_bytes, self._node(as_bytes), self.doubt)
+        return self.entry_of(as_bytes, self._node(as_bytes))
+
+    def entry_of(self, path: bytes, node: Node) -> Entry:
+        """Return the entry of a node under one of its names."""
+        kind = _KINDS.get(stat.S_IFMT(node.meta.mode), "f")
+        size = node.content.size if node.content is not None else len(node.target)
+        content, reason = self._exactness(node, kind)
+        return Entry(path, kind, node.meta, size, node.target, node.xattrs, node.number, content, reason)
+
+    def _exactness(self, node: Node, kind: str) -> tuple[Exactness, str]:
+        if kind == "f" and (node.content is None or not all(map(self._is_known, node.content.pieces()))):
+            return Exactness.UNKNOWN, _why_unknown(node)
+        if node.inexact or self.doubt:
+            return Exactness.INEXACT, str(node.inexact or self.doubt)
+        return Exactness.EXACT, ""
+
+    def _is_known(self, piece: Piece) -> bool:
+        return piece.blob != UNKNOWN and (not is_promised(piece.blob) or self._blobs.has(piece.blob))
 
     def read(self, path: str | bytes, *, allow_unknown: bool = False) -> bytes:
         """Return the bytes of a regular file.
@@ -106,10 +122,10 @@ class TreeView:
         for piece in self._pieces(entry, offset, length):
             if piece.blob == HOLE:
                 continue
-            if piece.blob != UNKNOWN:
+            if self._is_known(piece):
                 yield from self._slices(piece.blob, piece.start, piece.offset, piece.length)
             elif not allow_unknown:
-                raise UnknownContentError(_unknown(entry.path, piece.offset, piece.length))
+                raise UnknownContentError(_unknown(entry.path, piece))
 
     def _pieces(self, entry: Entry, offset: int, length: int) -> Iterator[Piece]:
         content = self.tree.nodes[entry.links].content
@@ -129,32 +145,14 @@ class TreeView:
         return node
 
 
-def entry_of(path: bytes, node: Node, doubt: str = "") -> Entry:
-    """Return the entry of a node under one of its names; ``doubt`` is what keeps the whole tree from being exact."""
-    kind = _KINDS.get(stat.S_IFMT(node.meta.mode), "f")
-    size = node.content.size if node.content is not None else len(node.target)
-    content, reason = _exactness(node, kind)
-    if doubt and content is Exactness.EXACT:
-        content, reason = Exactness.INEXACT, doubt
-    return Entry(path, kind, _meta(node), size, node.target, node.xattrs, node.number, content, reason)
+def _why_unknown(node: Node) -> str:
+    if node.content is not None and has_promised(node.content):
+        return "its bytes from before the command are neither in the trace nor, as they were, in the base"
+    return "part of the bytes is not in the trace"
 
 
-def _meta(node: Node) -> Meta:
-    return node.meta
-
-
-def _exactness(node: Node, kind: str) -> tuple[Exactness, str]:
-    if kind == "f" and (node.content is None or has_unknown(node.content)):
-        return Exactness.UNKNOWN, "part of the bytes is not in the trace"
-    if node.inexact:
-        return Exactness.INEXACT, str(node.inexact)
-    return Exactness.EXACT, ""
-
-
-def has_unknown(content: ExtentMap) -> bool:
-    """Tell whether part of the bytes is not in the trace."""
-    return any(piece.blob == UNKNOWN for piece in content.pieces(0, content.size))
-
-
-def _unknown(path: bytes, offset: int, length: int) -> str:
-    return f"{length} bytes of {os.fsdecode(path)} at {offset} are not in the trace; they were written but never read"
+def _unknown(path: bytes, piece: Piece) -> str:
+    what = f"{piece.length} bytes of {os.fsdecode(path)} at {piece.offset} are not in the trace"
+    if is_promised(piece.blob):
+        return f"{what}: they were there before the command, and the base has not that file as it was"
+    return f"{what}; they were written but never read"

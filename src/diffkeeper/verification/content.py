@@ -14,6 +14,7 @@ from diffkeeper.errors import TraceError
 from diffkeeper.model.blobs import BlobSink
 from diffkeeper.model.event import Data
 from diffkeeper.model.extents import HOLE, UNKNOWN, ExtentMap
+from diffkeeper.model.promised import is_promised
 
 WINDOW_BYTES = 1 << 20
 
@@ -31,6 +32,9 @@ class BlobSource(Protocol):
 
     def read(self, blob: int, start: int, length: int) -> bytes:
         """Return ``length`` bytes of a blob; raises DamagedTraceError."""
+
+    def has(self, blob: int) -> bool:
+        """Say whether the bytes of a promised blob can be had."""
 
 
 def match(content: ExtentMap, blobs: BlobSource, fd: int) -> Match:
@@ -71,7 +75,7 @@ def _match_window(content: ExtentMap, blobs: BlobSource, at: int, live: bytes, l
     view = memoryview(live)
     for offset, count, blob, start in content.pieces(at, length):
         part = view[offset - at : offset - at + count]
-        if blob == UNKNOWN:
+        if blob == UNKNOWN or (is_promised(blob) and not blobs.has(blob)):
             result = Match.UNKNOWN
         elif part != (bytes(count) if blob == HOLE else _stored(blobs, blob, start, count)):
             return Match.DIFFERENT
