@@ -83,7 +83,7 @@ struct losses {
 	uint64_t counts[DK_LOSSES_MAX];
 };
 
-/* Faults that a test asked for (docs/testing-faults.md); all 0 in earnest. */
+/* Faults that a test asked for (docs/faults.md); all 0 in earnest. */
 struct faults {
 	uint32_t stall_ms;  /* the drain thread takes nothing for so long after the command was adopted */
 	uint32_t probe;	    /* see dk_settings */

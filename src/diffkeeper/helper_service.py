@@ -16,8 +16,8 @@ import socket
 import stat
 import struct
 
+from diffkeeper import faults, native
 from diffkeeper import helper_protocol as protocol
-from diffkeeper import native
 from diffkeeper.errors import DiffkeeperError, RecordError
 
 _TICK_MS = 25
@@ -68,6 +68,8 @@ class Helper:
         self._connection = connection
         self._capture: native.Capture | None = None
         self._stopping: _Stopping | None = None
+        self._faults: dict[str, int] = {}
+        self._segments = 0
 
     def serve(self) -> None:
         """Answer messages until the recorder stops the capture or closes the socket."""
@@ -105,27 +107,33 @@ class Helper:
     def _start(self, message: protocol.Message, descriptors: list[int]) -> None:
         identities = [protocol.directory_identity(descriptor) for descriptor in descriptors]
         root_count = message["roots"]
+        self._faults = faults.from_environment()
         settings = native.CaptureSettings(
             roots=identities[:root_count],
             excluded=tuple(identity[:2] for identity in identities[root_count:]),
             trace_id=message["trace_id"],
-            ring_bytes=message["ring_bytes"],
+            ring_bytes=self._faults.get("ring", int(message["ring_bytes"])),
             spared_tgids=(os.getpid(), self._peer_pid, *message["spared"]),
             root_fds=tuple(descriptors[:root_count]),
             reader_uid=self._peer_uid,
             reader_gid=self._peer_gid,
+            faults=self._faults,
         )
         capture = native.Capture(settings)
         facts = capture.start()
         self._capture = capture
-        protocol.send(self._connection, {"op": "started", "facts": facts.as_json()})
+        protocol.send(self._connection, {"op": "started", "facts": {**facts.as_json(), "faults": self._faults}})
 
     def _add_segments(self, numbers: list[int], descriptors: list[int]) -> None:
         if len(numbers) != len(descriptors):
             raise RecordError("each segment number comes with a descriptor")
         for number, descriptor in zip(numbers, descriptors, strict=True):
             check_segment(descriptor, self._peer_uid)
-            self._running().add_segment(number, descriptor)
+            self._segments += 1
+            if self._segments > self._faults.get("segments", self._segments):
+                os.close(descriptor)
+            else:
+                self._running().add_segment(number, descriptor)
         if self._stopping is None:
             self._running().drain()
 

@@ -25,6 +25,7 @@ class CaptureSettings:
 
     ``roots`` are (dev, inode, generation), ``dev`` being the kernel's s_dev, and ``excluded`` (dev, inode).
     ``root_fds`` are open descriptors of the roots, in their order; they must stay open while the capture lasts.
+    ``faults`` are for tests: docs/faults.md.
     ``reader_uid`` and ``reader_gid`` own the trace: bytes of files that they may not read are not recorded (0: all).
     """
 
@@ -39,6 +40,7 @@ class CaptureSettings:
         root_fds: Sequence[int] = (),
         reader_uid: int = 0,
         reader_gid: int = 0,
+        faults: dict[str, int] | None = None,
     ) -> None:
         self.roots = roots
         self.excluded = excluded
@@ -48,6 +50,7 @@ class CaptureSettings:
         self.root_fds = root_fds
         self.reader_uid = reader_uid
         self.reader_gid = reader_gid
+        self.faults = faults or {}
 
 
 class CaptureFacts:
@@ -97,6 +100,13 @@ class Progress:
     __hash__ = None  # type: ignore[assignment]  # it holds a dictionary
 
 
+_FAULTS = ("stall", "probe", "table", "decode", "kill", "recursion", "kill_held")  # as struct faults has them
+
+
+class _Faults(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_uint32) for name in _FAULTS)
+
+
 class _Progress(ctypes.Structure):
     _fields_ = (
         ("batches", ctypes.c_uint64),
@@ -111,6 +121,7 @@ class _Progress(ctypes.Structure):
 _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "dk_probe_library": (ctypes.c_int, (ctypes.c_char_p, ctypes.c_int)),
     "dk_new": (ctypes.c_void_p, (ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint32)),
+    "dk_set_faults": (None, (ctypes.c_void_p, ctypes.POINTER(_Faults))),
     "dk_error": (ctypes.c_char_p, (ctypes.c_void_p,)),
     "dk_add_root": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_uint64)),
     "dk_add_excluded": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64)),
@@ -213,6 +224,8 @@ class Capture:
 
     def start(self) -> CaptureFacts:
         """Load and attach; raise EngineUnavailableError with the kernel's reason."""
+        faults = _Faults(*(self._settings.faults.get(name, 0) for name in _FAULTS))
+        self._library.dk_set_faults(self._handle, ctypes.byref(faults))
         fds = self._settings.root_fds or (-1,) * len(self._settings.roots)
         for (dev, ino, _), fd in zip(self._settings.roots, fds, strict=True):
             self._check(self._library.dk_add_root(self._handle, fd, dev, ino))

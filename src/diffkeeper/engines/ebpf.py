@@ -79,7 +79,10 @@ class EbpfEngine:
         """Return what the capture sees; if sudo wants a password for that, ask for it where someone can answer."""
         self._await_hello()
         facts = self._await("started")["facts"]
-        return EngineFacts(NAME, tuple(f"this kernel has no {hook}" for hook in facts["missing"]), facts)
+        exceptions = [f"this kernel has no {hook}" for hook in facts["missing"]]
+        if facts["faults"]:
+            exceptions.append("faults on purpose: " + ", ".join(f"{name}={n}" for name, n in facts["faults"].items()))
+        return EngineFacts(NAME, tuple(exceptions), facts)
 
     def adopt(self, pid: int) -> None:
         """Have the helper take ``pid`` as the recorded command."""
