@@ -35,6 +35,63 @@ __noinline int send_cached(struct dk_task *state, u64 offset, u64 length)
 	return 0;
 }
 
+/* State of a reading at the end of a copy, page by page. */
+struct cached_copy {
+	u64 inode;
+	u64 at;
+	u64 end;
+	u64 sequence;
+	u32 failed;
+	u32 zero;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct cached_copy);
+} cached_copies SEC(".maps");
+
+static long send_cached_page(u32 index, void *context)
+{
+	u32 zero = 0;
+	struct cached_copy *copy = bpf_map_lookup_elem(&cached_copies, &zero);
+	struct target target = {0};
+	u64 length;
+
+	if (!copy || copy->failed)
+		return 1;
+	length = 4096 - (copy->at & 4095);
+	if (length > copy->end - copy->at)
+		length = copy->end - copy->at;
+	target.inode = (struct inode *)copy->inode;
+	target.offset = copy->at;
+	copy->failed = !is_inline_possible(4096) || send_late(&target, copy->sequence, length);
+	copy->at += length;
+	return copy->failed || copy->at >= copy->end;
+}
+
+/*
+ * Where no tracepoint inside the lock told of a copy, its bytes are read from the page cache before the call returns:
+ * a late reading of microseconds, whose interval replay judges. tmpfs has no other way: it opens no file by handle.
+ * Returns 1 when all were had; what is left out is for the drain thread.
+ */
+__noinline u32 send_copy_late(struct dk_copy *record, struct target *target)
+{
+	u32 zero = 0;
+	struct cached_copy *copy = bpf_map_lookup_elem(&cached_copies, &zero);
+
+	if (!copy || !record || !target || !counters.linear_map || !is_readable(target->inode))
+		return 0;
+	copy->inode = (u64)target->inode;
+	copy->at = record->offset;
+	copy->end = record->offset + record->length;
+	copy->sequence = record->header.sequence;
+	copy->failed = 0;
+	bpf_loop(1 << 20, send_cached_page, 0, 0);
+	return !copy->failed && copy->at >= copy->end;
+}
+
 /* Calls. */
 
 static __always_inline s64 user_offset(u64 pointer, struct file *file, s64 result, u32 is_short)
@@ -162,8 +219,10 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 	} else {
 		record->length = args->result;
 		record->offset = target.offset;
-		if (!(target.flags & DK_F_IN_LOCK) && plan.to_pointer)
+		if (!(target.flags & DK_F_IN_LOCK) && plan.to_pointer) {
 			record->offset = user_offset(plan.to_pointer, to, args->result, 0);
+			record->header.flags &= ~(DK_F_FROM_DESCRIPTOR | DK_F_AMBIGUOUS); /* the caller's own offset */
+		}
 		record->source_offset = user_offset(plan.from_pointer, from, args->result, args->has_short_offset);
 	}
 	if (state->copy_sequence)
@@ -171,6 +230,8 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 	if (state->copy_sequence ? state->copy_is_off || !(target.flags & DK_F_IN_LOCK)
 				 : !record->source.ino || verdict_of(source) != INSIDE)
 		record->header.flags |= DK_F_BY_REFERENCE;
+	if (record->header.flags & DK_F_BY_REFERENCE && !is_clone && send_copy_late(record, &target))
+		record->header.flags |= DK_F_READ_AT_EXIT;
 	put_of(&record->header, sizeof(*record), record->header.flags & DK_F_BY_REFERENCE, &record->inode,
 		record->offset, record->length);
 	return 0;

@@ -285,7 +285,8 @@ struct dk_settings {
 	dk_u32 reader_gid;
 	dk_u8 has_touch_hooks;	 /* 0: names can be resolved by their strings alone */
 	dk_u8 writes_need_enter; /* 1: a root's file system has no in-lock write tracepoint */
-	dk_u8 zero[6];
+	dk_u8 has_subvolumes;	 /* 1: a root is on btrfs, where each subvolume numbers its inodes for itself */
+	dk_u8 zero[5];
 	dk_u32 fault_probe; /* tests: one of so many readings of a caller's memory fails, 0: none */
 	dk_u32 fault_table; /* tests: one of so many new entries of a table finds no room, 0: none */
 };
@@ -304,6 +305,10 @@ struct dk_counters {
 	dk_u64 linear_map;
 	dk_u64 page_array;
 	dk_u64 page_struct_bytes;
+	/* Where a btrfs inode leads to its subvolume, from its struct inode on, and that to its device number. */
+	dk_s64 subvolume_offset;
+	dk_u64 subvolume_device_offset;
+	dk_s64 upper_offset; /* where an overlayfs inode leads to the name of its upper file; 0: no root is on one */
 	/* What the probe program answered. */
 	dk_u64 probe_task;
 	dk_u64 probe_folio;
@@ -383,7 +388,7 @@ DK_ASSERT_SIZE(dk_late, 144);
 DK_ASSERT_SIZE(dk_entry, 152);
 DK_ASSERT_SIZE(dk_lost, 112);
 DK_ASSERT_SIZE(dk_settings, 64);
-DK_ASSERT_SIZE(dk_counters, 184);
+DK_ASSERT_SIZE(dk_counters, 208);
 DK_ASSERT_SIZE(dk_loss_key, 24);
 DK_ASSERT_SIZE(dk_loss, 48);
 DK_ASSERT_SIZE(dk_task, 216);

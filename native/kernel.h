@@ -65,6 +65,10 @@ struct pt_regs {
 	unsigned long bp, bx, r10, r9, r8, ax, cx, dx, si, di, orig_ax;
 } core;
 
+struct btrfs_root {
+	u32 anon_dev;
+} core;
+
 struct qstr {
 	u32 len;
 	const unsigned char *name;
@@ -89,6 +93,7 @@ struct dentry {
 
 struct super_block {
 	u32 s_dev;
+	unsigned long s_magic;
 	int s_stack_depth;
 } core;
 
@@ -117,6 +122,16 @@ struct inode {
 	s64 i_size;
 	u32 i_generation;
 	struct hlist_head i_dentry;
+} core;
+
+struct ovl_inode {
+	struct inode vfs_inode;
+	struct dentry *__upperdentry;
+} core;
+
+struct btrfs_inode {
+	struct btrfs_root *root;
+	struct inode vfs_inode;
 } core;
 
 /* mtime: two fields since Linux 6.11, __i_mtime in 6.7 to 6.10, i_mtime before. */
@@ -238,6 +253,7 @@ enum { O_CREAT = 0100, O_TRUNC = 01000, O_APPEND = 02000, O_DIRECT = 040000, O_T
 enum { AT_FDCWD = -100, AT_REMOVEDIR = 0x200 };
 enum { AF_UNIX = 1 };
 enum { SEEK_CUR = 1, SEEK_END = 2 };
+enum { BTRFS_MAGIC = 0x9123683E, OVERLAY_MAGIC = 0x794c7630 };
 enum { S_IFMT = 0170000, S_IFDIR = 0040000, S_IFREG = 0100000 };
 enum { FICLONE = 0x40049409, FICLONERANGE = 0x4020940d };
 enum { FS_IOC_SETFLAGS = 0x40086602, FS_IOC32_SETFLAGS = 0x40046602, FS_IOC_FSSETXATTR = 0x401c5820 };

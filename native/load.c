@@ -20,7 +20,7 @@
 
 extern const char diffkeeper_bpf_object[], diffkeeper_bpf_object_end[];
 
-enum { EXT4_MAGIC = 0xEF53, XFS_MAGIC = 0x58465342 };
+enum { EXT4_MAGIC = 0xEF53, XFS_MAGIC = 0x58465342, BTRFS_MAGIC = 0x9123683E, OVERLAY_MAGIC = 0x794c7630 };
 
 struct capture *dk_new(uint64_t trace_id, uint64_t ring_bytes, uint32_t reader_uid, uint32_t reader_gid)
 {
@@ -82,6 +82,17 @@ static bool has_lock_tracepoints(int fd)
 	       (status.f_type == EXT4_MAGIC || (uint64_t)status.f_type == XFS_MAGIC);
 }
 
+static bool has_root_on(struct capture *capture, uint32_t magic)
+{
+	struct statfs status;
+
+	for (int i = 0; i < capture->root_count; i++)
+		if (capture->roots[i].fd >= 0 && !fstatfs(capture->roots[i].fd, &status) &&
+			(uint32_t)status.f_type == magic)
+			return true;
+	return false;
+}
+
 static int add_devices(struct capture *capture, struct dk_settings *settings)
 {
 	int count = 0;
@@ -121,6 +132,7 @@ static int write_settings(struct capture *capture, bool has_touch_hooks)
 	settings->fault_table = capture->faults.table;
 	for (int i = 0; i < capture->root_count; i++)
 		settings->writes_need_enter |= !has_lock_tracepoints(capture->roots[i].fd);
+	settings->has_subvolumes = has_root_on(capture, BTRFS_MAGIC);
 	capture->lib.set_max_entries(ring, capture->ring_bytes);
 	return 0;
 }
@@ -172,19 +184,14 @@ static const char *hook_of(const char *program)
 
 static bool is_wanted(struct capture *capture, const char *program, bool is_new_kernel)
 {
-	bool any_xfs = false;
-
 	if (!strcmp(program, "touch_ext4"))
 		return !is_new_kernel;
-	if (!strncmp(program, "xfs_", 4)) {
-		for (int i = 0; i < capture->root_count; i++) {
-			struct statfs status;
-
-			any_xfs |= capture->roots[i].fd >= 0 && !fstatfs(capture->roots[i].fd, &status) &&
-				   (uint64_t)status.f_type == XFS_MAGIC;
-		}
-		return any_xfs;
-	}
+	if (!strncmp(program, "xfs_", 4))
+		return has_root_on(capture, XFS_MAGIC);
+	if (!strcmp(program, "probe_btrfs"))
+		return has_root_on(capture, BTRFS_MAGIC);
+	if (!strcmp(program, "probe_overlay"))
+		return has_root_on(capture, OVERLAY_MAGIC);
 	return true;
 }
 
@@ -260,7 +267,7 @@ static int attach_all(struct capture *capture)
 		const char *name = capture->lib.program_name(program);
 		struct bpf_link *link;
 
-		if (!capture->lib.autoload(program) || capture->link_count == MAX_LINKS || !strcmp(name, "probe"))
+		if (!capture->lib.autoload(program) || capture->link_count == MAX_LINKS || !strncmp(name, "probe", 5))
 			continue;
 		link = capture->lib.attach(program);
 		if (!link)
@@ -323,16 +330,41 @@ static bool try_bases(struct capture *capture, int program, int fd, const unsign
 	return false;
 }
 
+static struct bpf_program *find_program(struct capture *capture, const char *name)
+{
+	struct bpf_program *program = NULL;
+
+	while ((program = capture->lib.next_program(capture->object, program)))
+		if (!strcmp(capture->lib.program_name(program), name))
+			break;
+	return program;
+}
+
+static bool run_named_probe(struct capture *capture, const char *name)
+{
+	struct bpf_program *program = find_program(capture, name);
+
+	return program && capture->lib.autoload(program) && !run_probe(capture->lib.program_fd(program), 0, 0, 0);
+}
+
+/* Learn how a btrfs inode leads to its subvolume, and one of overlayfs to its upper file, where roots are on these. */
+static int find_inner_layouts(struct capture *capture)
+{
+	run_named_probe(capture, "probe_overlay");
+	if (!has_root_on(capture, BTRFS_MAGIC))
+		return 0;
+	if (!run_named_probe(capture, "probe_btrfs") || !capture->counters->subvolume_device_offset)
+		return capture_fail(capture, "the kernel does not tell where btrfs keeps the subvolume of a file");
+	return 0;
+}
+
 static void find_page_cache(struct capture *capture)
 {
 	unsigned char truth[16 << 12];
-	struct bpf_program *program = NULL;
+	struct bpf_program *program = find_program(capture, "probe");
 	bool is_found = false;
 	int fd = memfd_create("diffkeeper", MFD_CLOEXEC);
 
-	while ((program = capture->lib.next_program(capture->object, program)))
-		if (!strcmp(capture->lib.program_name(program), "probe"))
-			break;
 	if (fd >= 0 && program && getrandom(truth, sizeof(truth), 0) == sizeof(truth) &&
 		write(fd, truth, sizeof(truth)) == sizeof(truth))
 		is_found = try_bases(capture, capture->lib.program_fd(program), fd, truth);
@@ -369,6 +401,8 @@ int dk_start(struct capture *capture)
 	if (result == -2)
 		result = load_what_exists(capture);
 	if (result || put_places(capture) || map_counters(capture))
+		return -1;
+	if (find_inner_layouts(capture))
 		return -1;
 	find_page_cache(capture);
 	return attach_all(capture);

@@ -14,7 +14,7 @@ static __always_inline int note_touched(struct inode *inode)
 	u32 count;
 
 	/* Only inodes on a root's file system: below overlayfs its upper inodes are touched as well. */
-	if (!state || state->call <= CALL_LAST_COPY || !is_root_device(device_of(inode)))
+	if (!state || state->call <= CALL_LAST_COPY || !is_root_device(super_device_of(inode)))
 		return 0;
 	count = state->touched_count;
 	/*

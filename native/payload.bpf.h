@@ -170,15 +170,16 @@ static __always_inline int is_on_one_page(u64 offset, u64 length)
 
 /*
  * The caller's page went away between the copy and here (another thread unmapped it, the kernel is moving it): its
- * bytes are read from the file's page at once, as a late reading with its interval.
+ * bytes are read from the file's page at once, as a late reading with its interval. Returns 1 where that failed.
  */
 __noinline int send_late(struct target *target, u64 sequence, u64 length)
 {
 	struct dk_late *late = bpf_ringbuf_reserve(&ring, sizeof(*late) + 4096, 0);
 	u64 from;
+	int failed;
 
 	if (!late)
-		return 0;
+		return 1;
 	fill_header(&late->header, DK_LATE, 0, sizeof(*late));
 	late->header.sequence = sequence;
 	late->header.enter_ns = late->read_from_ns = late->header.t_ns;
@@ -188,7 +189,7 @@ __noinline int send_late(struct target *target, u64 sequence, u64 length)
 	if (target && length <= 4096) {
 		late->offset = target->offset;
 		read_inode(&late->inode, target->inode);
-		from = find_cached((u64)target->inode, target->offset);
+		from = find_cached(real_inode((u64)target->inode), target->offset);
 		if (from && !bpf_probe_read_kernel(late + 1, length, (void *)from)) {
 			late->payload = length;
 			late->header.size = sizeof(*late) + pad8(length);
@@ -196,8 +197,9 @@ __noinline int send_late(struct target *target, u64 sequence, u64 length)
 		}
 	}
 	late->read_to_ns = bpf_ktime_get_ns();
+	failed = late->header.result != 0;
 	bpf_ringbuf_submit(late, wake(0));
-	return 0;
+	return failed;
 }
 
 #define SEND_DATA(BUCKET) \

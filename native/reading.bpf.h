@@ -70,7 +70,31 @@ static __always_inline struct inode *inode_of(struct file *file)
 	return inode;
 }
 
-static __always_inline u32 device_of(struct inode *inode)
+/*
+ * The device number that stat shows: that of the file system or, on btrfs, of the subvolume. Numbers of inodes hold
+ * within it. (overlayfs shows that of a layer for some files: baseline_index.py asks for the kernel's there.)
+ */
+static __always_inline u32 find_device(u64 pointer, u64 super)
+{
+	struct inode *inode = (struct inode *)pointer;
+	struct super_block *sb = (struct super_block *)super;
+	unsigned long magic = 0;
+	u64 subvolume = 0;
+	u32 dev = 0;
+
+	read_field(&dev, sb, s_dev);
+	if (!settings.has_subvolumes || !counters.subvolume_device_offset)
+		return dev;
+	read_field(&magic, sb, s_magic);
+	if (magic != BTRFS_MAGIC)
+		return dev;
+	bpf_probe_read_kernel(&subvolume, sizeof(subvolume), (u8 *)inode + counters.subvolume_offset);
+	bpf_probe_read_kernel(&dev, sizeof(dev), (u8 *)subvolume + counters.subvolume_device_offset);
+	return dev;
+}
+
+/* That of the file system, whatever the subvolume. */
+static __always_inline u32 super_device_of(struct inode *inode)
 {
 	struct super_block *sb = 0;
 	u32 dev = 0;
@@ -78,6 +102,62 @@ static __always_inline u32 device_of(struct inode *inode)
 	read_field(&sb, inode, i_sb);
 	read_field(&dev, sb, s_dev);
 	return dev;
+}
+
+static __always_inline u32 device_of(struct inode *inode)
+{
+	struct super_block *sb = 0;
+	u32 dev = 0;
+
+	read_field(&sb, inode, i_sb);
+	if (settings.has_subvolumes)
+		return find_device((u64)inode, (u64)sb);
+	read_field(&dev, sb, s_dev);
+	return dev;
+}
+
+/* Not attached: run once at start where a root is on overlayfs, whose types may be those of a module. */
+SEC("raw_tp/sys_enter")
+int probe_overlay(u64 *ctx)
+{
+	struct ovl_inode *inode = 0;
+
+	if (field_exists(inode->__upperdentry))
+		counters.upper_offset = (s64)field_offset(inode->__upperdentry) - (s64)field_offset(inode->vfs_inode);
+	return 0;
+}
+
+/* The inode that holds the bytes: overlayfs passes them on to an upper file. Takes no pointer that the verifier knows.
+ */
+static __always_inline u64 real_inode(u64 pointer)
+{
+	struct inode *inode = (struct inode *)pointer, *real = 0;
+	struct super_block *sb = 0;
+	struct dentry *upper = 0;
+	unsigned long magic = 0;
+
+	if (!counters.upper_offset)
+		return pointer;
+	read_field(&sb, inode, i_sb);
+	read_field(&magic, sb, s_magic);
+	if (magic != OVERLAY_MAGIC)
+		return pointer;
+	bpf_probe_read_kernel(&upper, sizeof(upper), (u8 *)inode + counters.upper_offset);
+	if (upper)
+		read_field(&real, upper, d_inode);
+	return (u64)real;
+}
+
+/* Not attached: run once at start where a root is on btrfs, whose types may be those of a module. */
+SEC("raw_tp/sys_enter")
+int probe_btrfs(u64 *ctx)
+{
+	struct btrfs_inode *inode = 0;
+	struct btrfs_root *subvolume = 0;
+
+	counters.subvolume_offset = (s64)field_offset(inode->root) - (s64)field_offset(inode->vfs_inode);
+	counters.subvolume_device_offset = field_offset(subvolume->anon_dev);
+	return 0;
 }
 
 static __always_inline u32 mode_of(struct inode *inode)
@@ -147,7 +227,10 @@ __noinline int copy_inode(struct dk_inode *to, u64 pointer)
 	to->ino = ino;
 	to->mode = mode;
 	to->dev = 0;
-	read_field(&to->dev, sb, s_dev);
+	if (settings.has_subvolumes)
+		to->dev = find_device(pointer, (u64)sb);
+	else
+		read_field(&to->dev, sb, s_dev);
 	take_field(&to->generation, from, i_generation);
 	take_field(&to->nlink, from, i_nlink);
 	take_field(&to->uid, from, i_uid.val);

@@ -24,7 +24,7 @@ static long walk_step(u32 index, void *context)
 	if (inode)
 		read_field(&ino, inode, i_ino);
 	place.ino = ino;
-	place.dev = walk->dev;
+	place.dev = settings.has_subvolumes && inode ? device_of(inode) : walk->dev;
 	kind = bpf_map_lookup_elem(&places, &place);
 	if (kind) {
 		walk->answer = *kind == DK_PLACE_ROOT ? INSIDE : OUTSIDE;
@@ -47,8 +47,11 @@ __noinline u32 walk_up(u64 dentry, u32 dev)
 	return walk.answer;
 }
 
+/* Are there roots on a device? Subvolumes below a root have devices of their own, without a major number. */
 static __always_inline int is_root_device(u32 dev)
 {
+	if (settings.has_subvolumes && !(dev >> 20))
+		return 1;
 	for (int i = 0; i < 8; i++) {
 		if (!settings.devices[i])
 			return 0;

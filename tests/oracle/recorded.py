@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,16 +74,25 @@ class Bench:
 
 
 def record_workload(
-    workload: Workload, bench: Bench, *, instants: int, seed: int, record: Sequence[str] = ()
+    workload: Workload,
+    bench: Bench,
+    *,
+    instants: int,
+    seed: int,
+    record: Sequence[str] = (),
+    settle: Callable[[], None] | None = None,
 ) -> Recorded:
     """Run a workload under record in a fresh folder and return the trace with the truth.
 
-    ``record`` are more options of record. Raises WorkloadFailedError, FreezerUnavailableError.
+    ``record`` are more options of record; ``settle`` is called between preparation and recording. Raises
+    WorkloadFailedError, FreezerUnavailableError.
     """
     bench.clear()
     env = environment(bench.root, bench.scratch)
     for script in (workload.fetch, workload.prepare):
         _run_shell(script, bench, env)
+    if settle is not None:
+        settle()
     reader = FolderReader(os.fsencode(bench.root))
     before = reader.read()
     freezer = Freezer(f"diffkeeper-oracle-{os.getpid()}")

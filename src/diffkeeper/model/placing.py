@@ -170,7 +170,10 @@ class Linked(NamedTuple):
 
 
 def linked(case: Case) -> Linked | None:
-    """Place LINK; None if the new name is not in the tree or not known."""
+    """Place LINK; None if the new name is not in the tree or not known.
+
+    overlayfs touches the directory alone: then the string says what was linked.
+    """
     if case.is_untouched:
         node = case.spot.node
         inode = None if node is not None else next((e.inode for e in case.entries if e.name == case.name2), None)
@@ -179,9 +182,16 @@ def linked(case: Case) -> Linked | None:
         return Linked(case.spot2.parent, node, inode)
     parent = _only(case.directories, case.spot2.parent if len(case.directories) > 1 else None)
     files = [(inode, node) for inode, node in case.pairs if inode.nlink > 0 and not stat.S_ISDIR(inode.mode)]
-    if parent is None or not files:
+    if parent is None:
         return None
-    return Linked(parent, files[0][1], files[0][0])
+    if files:
+        return Linked(parent, files[0][1], files[0][0])
+    node = case.spot.node
+    if node is not None and not node.is_directory:
+        return Linked(parent, node, None)
+    came_in = (e.inode for e in case.entries if e.name == case.name2)
+    inode = next(came_in, None)
+    return Linked(parent, None, inode) if inode is not None else None
 
 
 class Moved(NamedTuple):
@@ -255,12 +265,18 @@ def _new_parent(case: Case, old: Link | None) -> Node | None:
     return old.parent
 
 
+def _in_touched(case: Case, link: Link | None) -> Link | None:
+    return link if link is not None and case.is_touched(link.parent) else None
+
+
 def exchanged(case: Case) -> tuple[Link | None, Link | None]:
     """Place RENAME with EXCHANGE: the link of either name, None where it is not in the tree."""
     first, second = by_string(case.spot), by_string(case.spot2)
     if case.is_untouched:
         return first, second
     olds, news = case.links(case.name, case.is_touched), case.links(case.name2, case.is_touched)
+    if not olds and not news:  # XFS touches the directories alone: then the strings decide
+        return _in_touched(case, first), _in_touched(case, second)
     if not case.touches_outside:
         pairs = [(a, b) for a in olds for b in news if a.node is not b.node]
         return (first, second) if (first, second) in pairs else pairs[0] if pairs else (None, None)
