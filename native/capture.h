@@ -13,11 +13,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/types.h>
 #include <time.h>
 
 #include "events.h"
+#include "mapped.h"
 #include "segments.h"
 
 enum { COUNTERS_BYTES = 4096 };
@@ -108,6 +110,8 @@ struct capture {
 	int excluded_count;
 	uint32_t reader_uid, reader_gid;
 	uint64_t ring_bytes;
+	uint64_t mapped_interval_ns; /* between two looks at what is mapped; 0: never */
+	struct mapped *mapped;
 	struct ring_buffer *ring;
 	int wake_fd; /* an eventfd: ends the drain thread's wait */
 	struct segments segments;
@@ -131,6 +135,12 @@ extern __thread char last_message[ERROR_BYTES]; /* the end of what libbpf warned
 /* Keep a message for dk_error; returns -1. */
 int capture_fail(struct capture *capture, const char *format, ...);
 int bind_library(struct capture *capture);
+/* Run a program that is not attached; -1 with errno. */
+int run_program(int program, const uint64_t *context, uint32_t size);
+int find_program(struct capture *capture, const char *name);
+int open_inode(struct capture *capture, const struct dk_inode *inode, int flags);
+/* May the owner of the trace read this file? */
+bool may_read(struct capture *capture, const struct stat *status);
 /* Read back the bytes of a record that came by reference. */
 void read_what_is_missing(struct capture *capture, const struct dk_header *header);
 /* Read what came in from outside by rename or link. */

@@ -49,6 +49,7 @@ enum dk_type {
 	DK_LATE = 14,	   /* dk_late + bytes: written by the drain thread */
 	DK_ENTRY = 15,	   /* dk_entry + name + target: written by the drain thread */
 	DK_LOST = 16,	   /* dk_lost: written by the drain thread */
+	DK_MAPPED = 17,	   /* dk_mapped + bytes, or dk_sampler: shared writable mappings */
 };
 
 /* Flags; the same bits as diffkeeper.model.observation.Flag, and two of the wire's own. */
@@ -65,6 +66,7 @@ enum dk_flag {
 	DK_F_FROM_DESCRIPTOR = 2048, /* the offset is what the descriptor, or the file's size, said at exit */
 	DK_F_UNCERTAIN = 1024,	     /* the inode may stand outside: one of its links elsewhere, or no name known */
 	DK_F_READ_AT_EXIT = 4096,    /* a DK_LATE record is on the ring: the drain thread need not read */
+	DK_F_MAPPED = 8192,	     /* the bytes were found in a shared writable mapping */
 	DK_F_MORE = 512,	     /* DK_PIECE records with the same sequence follow */
 };
 
@@ -264,6 +266,37 @@ struct dk_entry {
 	dk_u32 target_len;
 };
 
+enum dk_mapped_op {
+	DK_OP_SAMPLE = 0,  /* bytes of a file that is mapped */
+	DK_OP_MAP = 1,	   /* the file is mapped writable from now on */
+	DK_OP_UNMAP = 2,   /* nobody has it mapped writable any more */
+	DK_OP_SAMPLER = 3, /* dk_sampler: what the sampler did */
+	DK_OP_SEARCH = 4,  /* on the ring alone: the process may have made a shared mapping writable */
+};
+
+struct dk_mapped {
+	struct dk_header
+		header; /* t_ns: just before the bytes were read; enter_ns: the look before; exit_ns: just after */
+	struct dk_inode inode;
+	dk_u64 offset;
+	dk_u64 cache; /* DK_OP_MAP on the ring alone: the struct inode whose page cache is mapped */
+	dk_u32 payload;
+	dk_u32 fd; /* DK_OP_MAP on the ring alone: the process's descriptor, ~0: not known */
+};
+
+/* What the sampler did in all; written at the end. */
+struct dk_sampler {
+	struct dk_header header;
+	dk_u64 interval_ns;
+	dk_u64 files;
+	dk_u64 rounds;
+	dk_u64 late_rounds; /* rounds that came later than the interval says */
+	dk_u64 longest_ns;  /* between two rounds */
+	dk_u64 missed;	    /* files that could not be opened */
+	dk_u64 pages;	    /* pages read */
+	dk_u64 spent_ns;
+};
+
 struct dk_lost {
 	struct dk_header header; /* op: enum dk_lost_channel; t_ns: from_ns; exit_ns: until when; pid: 0 if not known */
 	dk_u64 count;		 /* 0: the window ends here; it has a record at its begin and one at its end */
@@ -297,7 +330,7 @@ struct dk_counters {
 	dk_u64 lost[DK_LOST_CHANNELS];
 	dk_u64 outputs[2]; /* struct file of the command's stdout and stderr at its start */
 	dk_u32 epoch;	   /* bumped when a directory may have moved: verdicts of an older epoch are void */
-	dk_u32 zero;
+	dk_u32 watched;	   /* how many inodes have been mapped shared and writable, and may be still */
 	/*
 	 * Where the kernel's linear map and its array of struct page begin, found out at start (see find_page_cache in
 	 * load.c); 0: the page cache cannot be read from here.
@@ -313,6 +346,21 @@ struct dk_counters {
 	dk_u64 probe_task;
 	dk_u64 probe_folio;
 	dk_u8 probe_bytes[DK_PROBE_BYTES];
+};
+
+/*
+ * What the look program is asked and answers, in .data.looked, mapped by the process: the pages of a file that may have
+ * been stored into.
+ */
+#define DK_LOOKED_MAX 2000
+struct dk_looked {
+	dk_u64 cache;	     /* the struct inode whose pages these are */
+	dk_u64 next;	     /* page to go on from; ~0: the end */
+	dk_u32 writable;     /* i_mmap_writable: mappings that may store */
+	dk_u32 written_back; /* how often pages were written back */
+	dk_u32 is_marked;    /* dirty pages are marked as such; else all that are in memory are listed */
+	dk_u32 count;
+	dk_u64 runs[DK_LOOKED_MAX]; /* first page << 16 | pages */
 };
 
 struct dk_touched {
@@ -391,6 +439,9 @@ DK_ASSERT_SIZE(dk_settings, 64);
 DK_ASSERT_SIZE(dk_counters, 208);
 DK_ASSERT_SIZE(dk_loss_key, 24);
 DK_ASSERT_SIZE(dk_loss, 48);
+DK_ASSERT_SIZE(dk_mapped, 136);
+DK_ASSERT_SIZE(dk_sampler, 120);
+DK_ASSERT_SIZE(dk_looked, 16032);
 DK_ASSERT_SIZE(dk_task, 216);
 DK_ASSERT_SIZE(dk_place, 16);
 

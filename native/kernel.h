@@ -46,6 +46,7 @@ static void *(*bpf_ringbuf_reserve)(void *ring, u64 size, u64 flags) = (void *)1
 static void (*bpf_ringbuf_submit)(void *record, u64 flags) = (void *)132;
 static u64 (*bpf_ringbuf_query)(void *ring, u64 flags) = (void *)134;
 static void *(*bpf_task_storage_get)(void *map, void *task, void *value, u64 flags) = (void *)156;
+static long (*bpf_find_vma)(void *task, u64 address, void *callback, void *context, u64 flags) = (void *)180;
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
 static long (*bpf_loop)(u32 times, void *callback, void *context, u64 flags) = (void *)181;
 
@@ -155,10 +156,16 @@ struct xarray {
 struct xa_node {
 	u8 shift;
 	void *slots[64];
+	unsigned long marks[3]; /* dirty, in writeback, to be written */
 } core;
+
+typedef struct {
+	int counter;
+} atomic_t;
 
 struct address_space {
 	struct xarray i_pages;
+	atomic_t i_mmap_writable;
 } core;
 
 struct folio {
@@ -190,6 +197,12 @@ struct file {
 	struct inode *f_inode;
 	struct path f_path;
 	s64 f_pos;
+} core;
+
+struct vm_area_struct {
+	unsigned long vm_start, vm_end;
+	unsigned long vm_flags;
+	struct file *vm_file;
 } core;
 
 struct kiocb {
@@ -254,6 +267,7 @@ enum { AT_FDCWD = -100, AT_REMOVEDIR = 0x200 };
 enum { AF_UNIX = 1 };
 enum { SEEK_CUR = 1, SEEK_END = 2 };
 enum { BTRFS_MAGIC = 0x9123683E, OVERLAY_MAGIC = 0x794c7630 };
+enum { PROT_WRITE = 2, MAP_SHARED = 1, MAP_ANONYMOUS = 0x20, VM_WRITE = 2, VM_SHARED = 8 };
 enum { S_IFMT = 0170000, S_IFDIR = 0040000, S_IFREG = 0100000 };
 enum { FICLONE = 0x40049409, FICLONERANGE = 0x4020940d };
 enum { FS_IOC_SETFLAGS = 0x40086602, FS_IOC32_SETFLAGS = 0x40046602, FS_IOC_FSSETXATTR = 0x401c5820 };

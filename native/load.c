@@ -48,6 +48,12 @@ const char *dk_error(struct capture *capture)
 	return capture->error;
 }
 
+/* How often files that are mapped shared and writable are looked at; 0: never. */
+void dk_set_mapped_interval(struct capture *capture, uint64_t interval_ns)
+{
+	capture->mapped_interval_ns = interval_ns;
+}
+
 /* fd: the root, opened by the caller, kept until the capture is closed. */
 int dk_add_root(struct capture *capture, int fd, uint32_t dev, uint64_t ino)
 {
@@ -172,6 +178,8 @@ static const struct {
 	{"touch_exchange", "ctime_ns_xchg"},
 	{"touch_skip", "ctime_xchg_skip"},
 	{"touch_ext4", "ext4_mark_inode_dirty"},
+	{"writeback_begins", "writeback_single_inode_start"},
+	{"ext4_writeback_begins", "ext4_writepages"},
 };
 
 static const char *hook_of(const char *program)
@@ -267,7 +275,8 @@ static int attach_all(struct capture *capture)
 		const char *name = capture->lib.program_name(program);
 		struct bpf_link *link;
 
-		if (!capture->lib.autoload(program) || capture->link_count == MAX_LINKS || !strncmp(name, "probe", 5))
+		if (!capture->lib.autoload(program) || capture->link_count == MAX_LINKS || !strncmp(name, "probe", 5) ||
+			!strcmp(name, "look"))
 			continue;
 		link = capture->lib.attach(program);
 		if (!link)
@@ -278,16 +287,33 @@ static int attach_all(struct capture *capture)
 	return 0;
 }
 
-static int run_probe(int program, uint64_t fd, uint64_t page, uint64_t address)
+int run_program(int program, const uint64_t *context, uint32_t size)
 {
-	uint64_t context[3] = {fd, page, address};
 	union bpf_attr attributes;
 
 	memset(&attributes, 0, sizeof(attributes));
 	attributes.test.prog_fd = program;
 	attributes.test.ctx_in = (uint64_t)(uintptr_t)context;
-	attributes.test.ctx_size_in = sizeof(context);
+	attributes.test.ctx_size_in = size;
 	return syscall(SYS_bpf, BPF_PROG_TEST_RUN, &attributes, sizeof(attributes));
+}
+
+/* The descriptor of a program that was loaded, or a negative number. */
+int find_program(struct capture *capture, const char *name)
+{
+	struct bpf_program *program = NULL;
+
+	while ((program = capture->lib.next_program(capture->object, program)))
+		if (!strcmp(capture->lib.program_name(program), name))
+			return capture->lib.program_fd(program);
+	return -1;
+}
+
+static int run_probe(int program, uint64_t fd, uint64_t page, uint64_t address)
+{
+	uint64_t context[3] = {fd, page, address};
+
+	return run_program(program, context, sizeof(context));
 }
 
 /* Does `page` of the file hold what the kernel finds at the address that the two bases give? */
@@ -330,21 +356,11 @@ static bool try_bases(struct capture *capture, int program, int fd, const unsign
 	return false;
 }
 
-static struct bpf_program *find_program(struct capture *capture, const char *name)
-{
-	struct bpf_program *program = NULL;
-
-	while ((program = capture->lib.next_program(capture->object, program)))
-		if (!strcmp(capture->lib.program_name(program), name))
-			break;
-	return program;
-}
-
 static bool run_named_probe(struct capture *capture, const char *name)
 {
-	struct bpf_program *program = find_program(capture, name);
+	int program = find_program(capture, name);
 
-	return program && capture->lib.autoload(program) && !run_probe(capture->lib.program_fd(program), 0, 0, 0);
+	return program >= 0 && !run_probe(program, 0, 0, 0);
 }
 
 /* Learn how a btrfs inode leads to its subvolume, and one of overlayfs to its upper file, where roots are on these. */
@@ -361,13 +377,12 @@ static int find_inner_layouts(struct capture *capture)
 static void find_page_cache(struct capture *capture)
 {
 	unsigned char truth[16 << 12];
-	struct bpf_program *program = find_program(capture, "probe");
 	bool is_found = false;
-	int fd = memfd_create("diffkeeper", MFD_CLOEXEC);
+	int fd = memfd_create("diffkeeper", MFD_CLOEXEC), program = find_program(capture, "probe");
 
-	if (fd >= 0 && program && getrandom(truth, sizeof(truth), 0) == sizeof(truth) &&
+	if (fd >= 0 && program >= 0 && getrandom(truth, sizeof(truth), 0) == sizeof(truth) &&
 		write(fd, truth, sizeof(truth)) == sizeof(truth))
-		is_found = try_bases(capture, capture->lib.program_fd(program), fd, truth);
+		is_found = try_bases(capture, program, fd, truth);
 	if (!is_found)
 		capture->counters->linear_map = 0;
 	if (fd >= 0)

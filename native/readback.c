@@ -15,7 +15,7 @@
 
 enum { LATE_CHUNK = 1 << 20 };
 
-static bool may_read(struct capture *capture, const struct stat *status)
+bool may_read(struct capture *capture, const struct stat *status)
 {
 	if (!capture->reader_uid || (status->st_mode & 0004))
 		return true;
@@ -49,7 +49,7 @@ static bool make_handle(struct root *root, const struct dk_inode *inode)
 	return false;
 }
 
-static int open_inode(struct capture *capture, const struct dk_inode *inode, int flags)
+int open_inode(struct capture *capture, const struct dk_inode *inode, int flags)
 {
 	for (int i = 0; i < capture->root_count; i++) {
 		struct root *root = &capture->roots[i];

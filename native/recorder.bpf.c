@@ -25,6 +25,7 @@
 #include "names.bpf.h"
 #include "metadata.bpf.h"
 #include "processes.bpf.h"
+#include "mapped.bpf.h"
 
 /* A copy into a root whose bytes replay cannot take from the tree: they are sent from the page cache. */
 static __always_inline int is_copy_from_outside(u32 call, u64 *a)
@@ -95,6 +96,8 @@ int enter(u64 *ctx)
 		enter_close(args.a[0]);
 		return 0;
 	}
+	if (call <= CALL_LAST_MAPPING)
+		return 0;
 	if (!needs_state(call, args.a))
 		return 0;
 	state = state_of(task, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -132,6 +135,8 @@ int leave(u64 *ctx)
 		return 0;
 	if (args.call <= CALL_LAST_WRITE)
 		return leave_write(&args);
+	if (args.call <= CALL_LAST_MAPPING)
+		return leave_mapping(&args);
 	state = bpf_task_storage_get(&tasks, task, 0, 0);
 	if (!state || state->call != args.call)
 		return 0;

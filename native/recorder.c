@@ -39,6 +39,8 @@ static int take_record(void *context, void *data, size_t size)
 		return 0;
 	}
 	memcpy(room, data, header->size);
+	if ((capture->mapped || header->type == DK_MAPPED) && !mapped_see(capture, room))
+		return 0;
 	segments_commit(&capture->segments, header->size);
 	if (header->type == DK_PIECE)
 		return 0;
@@ -98,10 +100,12 @@ static void *drain(void *context)
 	while (!capture->is_stopping) {
 		wait_for_records(capture);
 		take_all(capture);
+		mapped_flush(capture);
 		note_losses(capture, false);
 		segments_flush(&capture->segments);
 	}
 	take_all(capture);
+	mapped_finish(capture);
 	note_losses(capture, true);
 	segments_flush(&capture->segments);
 	segments_end(&capture->segments);
@@ -134,6 +138,8 @@ int dk_drain(struct capture *capture)
 	capture->wake_fd = eventfd(0, EFD_CLOEXEC);
 	if (capture->wake_fd < 0)
 		return capture_fail(capture, "an eventfd cannot be made: %s", strerror(errno));
+	if (mapped_start(capture))
+		return -1;
 	if (pthread_create(&capture->thread, NULL, drain, capture))
 		return capture_fail(capture, "the drain thread cannot be started: %s", strerror(errno));
 	capture->is_draining = true;

@@ -60,6 +60,10 @@ class Blobs:
         blob += data
         return number, len(blob) - len(data)
 
+    def peek(self, blob: int, start: int, length: int) -> bytes | None:
+        """Return bytes of a blob."""
+        return bytes(self.blobs[blob][start : start + length])
+
     def end(self, node: int, base_blob: int, is_executable: bool) -> None:
         """End the node's blob."""
         if node in self._current:

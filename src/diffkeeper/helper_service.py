@@ -118,6 +118,7 @@ class Helper:
             reader_uid=self._peer_uid,
             reader_gid=self._peer_gid,
             faults=self._faults,
+            mapped_interval_ns=message["mapped_interval_ns"],
         )
         capture = native.Capture(settings)
         facts = capture.start()

@@ -27,6 +27,7 @@ class CaptureSettings:
     ``root_fds`` are open descriptors of the roots, in their order; they must stay open while the capture lasts.
     ``faults`` are for tests: docs/faults.md.
     ``reader_uid`` and ``reader_gid`` own the trace: bytes of files that they may not read are not recorded (0: all).
+    ``mapped_interval_ns`` is the time between two looks at files that are mapped shared and writable (0: none).
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class CaptureSettings:
         reader_uid: int = 0,
         reader_gid: int = 0,
         faults: dict[str, int] | None = None,
+        mapped_interval_ns: int = 0,
     ) -> None:
         self.roots = roots
         self.excluded = excluded
@@ -51,6 +53,7 @@ class CaptureSettings:
         self.reader_uid = reader_uid
         self.reader_gid = reader_gid
         self.faults = faults or {}
+        self.mapped_interval_ns = mapped_interval_ns
 
 
 class CaptureFacts:
@@ -125,6 +128,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "dk_error": (ctypes.c_char_p, (ctypes.c_void_p,)),
     "dk_add_root": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_uint64)),
     "dk_add_excluded": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64)),
+    "dk_set_mapped_interval": (None, (ctypes.c_void_p, ctypes.c_uint64)),
     "dk_start": (ctypes.c_int, (ctypes.c_void_p,)),
     "dk_hooks": (
         ctypes.c_int,
@@ -231,6 +235,7 @@ class Capture:
             self._check(self._library.dk_add_root(self._handle, fd, dev, ino))
         for dev, ino in self._settings.excluded:
             self._check(self._library.dk_add_excluded(self._handle, dev, ino))
+        self._library.dk_set_mapped_interval(self._handle, self._settings.mapped_interval_ns)
         if self._library.dk_start(self._handle):
             raise EngineUnavailableError(self._error())
         return self._facts()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from diffkeeper import engines
-from diffkeeper.engines.protocol import Engine
+from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine
 from diffkeeper.errors import RecordError
 from diffkeeper.launch import check_command
 from diffkeeper.recording_session import Announce, BaselineProgress, Outcome, Session, Settings
@@ -23,6 +23,7 @@ from diffkeeper.state_directory import StateDirectory
 from diffkeeper.watch_roots import WatchRoot, close_roots, is_inside, open_roots
 
 BASELINES = ("touched", "full", "index")
+_SHORTEST_MAPPED_INTERVAL_NS = 1_000_000
 
 
 __all__ = ["BASELINES", "Outcome", "record"]
@@ -41,17 +42,20 @@ def record(
     environment: Mapping[bytes, bytes] | None = None,
     forward_signals: bool = False,
     verify: bool = True,
+    mmap_interval: float = MAPPED_INTERVAL_NS / 1e9,
     announce: Announce = lambda line: None,
     baseline_progress: BaselineProgress = lambda entries, content_bytes: None,
     baseline_done: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run ``argv`` and record what it and every other process change below the watched directories.
 
-    ``timeout`` is in seconds. With ``verify`` the last state is held against the files when the command has ended, and
-    what differs is read back. ``environment`` replaces this process's own. With ``forward_signals`` (main thread only)
-    signals sent to this process go to the command while it runs, as a launcher's should; without it Ctrl-C raises
-    KeyboardInterrupt after the command has ended and the trace is sealed. Raises RecordError (bad arguments, no engine,
-    unusable directory), CommandNotFoundError or CommandNotExecutableError; then nothing was touched.
+    ``timeout`` is in seconds, as is ``mmap_interval``, the time between two looks at files that are mapped shared and
+    writable, whose bytes change without a call. With ``verify`` the last state is held against the files when the
+    command has ended, and what differs is read back. ``environment`` replaces this process's own. With
+    ``forward_signals`` (main thread only) signals sent to this process go to the command while it runs, as a launcher's
+    should; without it Ctrl-C raises KeyboardInterrupt after the command has ended and the trace is sealed. Raises
+    RecordError (bad arguments, no engine, unusable directory), CommandNotFoundError or CommandNotExecutableError; then
+    nothing was touched.
     """
     if baseline not in BASELINES:
         raise RecordError(f"no such baseline: {baseline!r}; choose one of {', '.join(BASELINES)}")
@@ -78,6 +82,7 @@ def record(
             baseline_progress,
             baseline_done,
             verify,
+            max(int(mmap_interval * 1e9), _SHORTEST_MAPPED_INTERVAL_NS),
         )
         stack.callback(chosen.close)
         outcome = Session(settings, chosen, roots, directory).run()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from diffkeeper.engines.protocol import Engine, EngineRequest
+from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine, EngineRequest
 from diffkeeper.errors import DiffkeeperError, StateDirectoryError
 from diffkeeper.file_time import file_time_ns, next_file_time_ns
 from diffkeeper.forwarding import Forwarder
@@ -50,6 +50,7 @@ class Settings:
     baseline_progress: BaselineProgress
     baseline_done: Callable[[], None]
     verify: bool = True
+    mapped_interval_ns: int = MAPPED_INTERVAL_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,10 @@ class Session:
         excluded = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, excluded)
         roots = tuple(root.descriptor for root in self._roots)
-        self._engine.begin(EngineRequest(self._facts.trace_id, roots, (excluded,), self._journal.first_segments()))
+        segments, interval_ns = self._journal.first_segments(), self._settings.mapped_interval_ns
+        self._engine.begin(
+            EngineRequest(self._facts.trace_id, roots, (excluded,), segments, mapped_interval_ns=interval_ns)
+        )
         take = _import_what_comes_next()  # while the helper loads
         self._journal.open_store()
         engine_facts = self._engine.wait_until_started()

@@ -67,6 +67,9 @@ class Recording:
         self.blobs.append(data)
         return len(self.blobs), 0
 
+    def peek(self, blob: int, start: int, length: int) -> bytes | None:
+        return self.read(blob, start, length)
+
     def end(self, node: int, base_blob: int, is_executable: bool) -> None:
         pass
 

@@ -86,6 +86,14 @@ class _Terminated(KeyboardInterrupt):
     help="End the command after DURATION: SIGTERM, 5 s later SIGKILL; exit 124.",
 )
 @click.option(
+    "--mmap-interval",
+    type=_Duration(),
+    default="100ms",
+    show_default=True,
+    metavar="DURATION",
+    help="Look this often at files that are mapped shared and writable (mmap), whose bytes change without a call.",
+)
+@click.option(
     "--verify/--no-verify",
     default=True,
     show_default=True,
@@ -109,6 +117,7 @@ def command(
     exclude: tuple[str, ...],
     force: bool,
     timeout: float | None,
+    mmap_interval: float,
     verify: bool,
     strict: bool,
     engine: str,
@@ -137,6 +146,7 @@ def command(
             exclude=exclude,
             force=force,
             timeout=timeout,
+            mmap_interval=mmap_interval,
             engine=chosen,
             environment=environment,
             forward_signals=True,

@@ -24,6 +24,7 @@ from diffkeeper.model.observation import (
     Inode,
     LateData,
     Lost,
+    MappingChanged,
     NameChanged,
     NameOp,
     Observation,
@@ -32,6 +33,7 @@ from diffkeeper.model.observation import (
     ProcessExecuted,
     ProcessExited,
     ProcessSeen,
+    Sampled,
     SizeChanged,
     SizeOp,
 )
@@ -54,12 +56,16 @@ _LATE = Struct("<QQQI")
 _ENTRY = Struct("<QQII")
 _LOST = Struct("<QQ")
 _LOST_OF = Struct("<QIIQQI")
+_MAPPED = Struct("<QQI")
+_SAMPLER = Struct("<8Q")
 
 DATA, PIECE, COPY, SIZE, NAME, OPEN, ATTR, CLOSE = range(1, 9)
-OUTPUT, PROCESS, EXEC, EXIT, DIRECTORY, LATE, ENTRY, LOST = range(9, 17)
+OUTPUT, PROCESS, EXEC, EXIT, DIRECTORY, LATE, ENTRY, LOST, MAPPED = range(9, 18)
 _MORE = 512
-_FLAGS = 255 | 1024 | 2048  # the bits that Flag names; the wire's own stay behind
+_FLAGS = 255 | 1024 | 2048 | 8192  # the bits that Flag names; the wire's own stay behind
 _O_TMPFILE = 0o20000000
+_SAMPLE, _MAP, _UNMAP, _SAMPLER_OP = range(4)  # enum dk_mapped_op
+_MAPPED_FLAG = 8192
 _LOST_CHANNELS = ("ring", "table", "recursion", "queue", "probe", "decode")
 
 
@@ -275,6 +281,18 @@ def _lost(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Ev
     return EventsLost(*known, _WHAT.get(what, Lost.UNKNOWN), file, offset, length)
 
 
+def _mapped(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> DataWritten | MappingChanged | Sampled:
+    if head[2] == _SAMPLER_OP:
+        return Sampled(*_common(head), *_SAMPLER.unpack_from(payload, at + 56))
+    inode = _inode(payload, at + 56)
+    if head[2] != _SAMPLE:
+        return MappingChanged(*_common(head), inode, head[2] == _MAP)
+    offset, _, inside = _MAPPED.unpack_from(payload, at + 112)
+    data = _bytes(payload, at + 136, end, inside)
+    common = _common((*head[:3], head[3] | _MAPPED_FLAG, *head[4:]))
+    return DataWritten(*common, DataOp.WRITE, inode, offset, inside, ((0, data),) if data else ())
+
+
 _DECODERS: dict[int, Callable[[Decoder, bytes, int, int, Head], Observation]] = {
     DATA: _data,
     COPY: _copy,
@@ -290,4 +308,5 @@ _DECODERS: dict[int, Callable[[Decoder, bytes, int, int, Head], Observation]] = 
     LATE: _late,
     ENTRY: _entry,
     LOST: _lost,
+    MAPPED: _mapped,
 }

@@ -70,6 +70,7 @@ class EbpfEngine:
             "trace_id": request.trace_id,
             "ring_bytes": request.ring_bytes,
             "spared": list(request.spared_pids),
+            "mapped_interval_ns": request.mapped_interval_ns,
         }
         with contextlib.suppress(OSError):  # what became of the helper shows when its answer is awaited
             protocol.send(self._open(), message, [*request.roots, *request.excluded])

@@ -18,8 +18,10 @@ from diffkeeper.model.observation import (
     DataWritten,
     EntryRead,
     EventsLost,
+    Flag,
     Inode,
     LateData,
+    MappingChanged,
     NameChanged,
     Observation,
     Opened,
@@ -27,6 +29,7 @@ from diffkeeper.model.observation import (
     ProcessExecuted,
     ProcessExited,
     ProcessSeen,
+    Sampled,
     SizeChanged,
 )
 
@@ -49,10 +52,12 @@ class Type(IntEnum):
     LATE = 14
     ENTRY = 15
     LOST = 16
+    MAPPED = 17
 
 
 CHANNELS = ("ring", "table", "recursion", "queue", "probe", "decode")  # enum dk_lost_channel
 _FLAG_MORE = 512
+_SAMPLE, _MAP, _UNMAP, _SAMPLER = range(4)  # enum dk_mapped_op
 _PIECE_MAX = 65_536
 _HEADER = struct.Struct("<IBBHQQQQIIq")
 _INODE = struct.Struct("<QIIIIIIQqII")
@@ -138,6 +143,8 @@ def _pieces(observation: Observation, payload: Pieces) -> Iterator[bytes]:
 
 
 def _data(observation: DataWritten) -> bytes:
+    if observation.flags & Flag.MAPPED:
+        return _sample(observation)
     if observation.op in (DataOp.COPY_RANGE, DataOp.CLONE):
         return _copy(observation)
     numbers = struct.pack("<QQII", observation.offset, observation.length, len(_inside(observation.payload)), 0)
@@ -248,6 +255,25 @@ def _lost(observation: EventsLost) -> bytes:
     return _record(Type.LOST, observation, body, CHANNELS.index(observation.channel))
 
 
+def _sample(observation: DataWritten) -> bytes:
+    data = b"".join(data for _, data in observation.payload)
+    numbers = struct.pack("<QQII", observation.offset, 0, len(data), 0)
+    return _record(Type.MAPPED, observation, _inode(observation.inode) + numbers + _padded(data), _SAMPLE)
+
+
+def _mapping(observation: MappingChanged) -> bytes:
+    body = _inode(observation.inode) + struct.pack("<QQII", 0, 0, 0, 0)
+    return _record(Type.MAPPED, observation, body, _MAP if observation.is_mapped else _UNMAP)
+
+
+def _sampled(observation: Sampled) -> bytes:
+    numbers = (observation.interval_ns, observation.files, observation.rounds, observation.late_rounds)
+    body = struct.pack(
+        "<8Q", *numbers, observation.longest_ns, observation.missed, observation.pages, observation.spent_ns
+    )
+    return _record(Type.MAPPED, observation, body, _SAMPLER)
+
+
 _ENCODERS: dict[type[Observation], Callable[[Any], bytes]] = {
     DataWritten: _data,
     SizeChanged: _size,
@@ -262,4 +288,6 @@ _ENCODERS: dict[type[Observation], Callable[[Any], bytes]] = {
     LateData: _late,
     EntryRead: _entry,
     EventsLost: _lost,
+    MappingChanged: _mapping,
+    Sampled: _sampled,
 }

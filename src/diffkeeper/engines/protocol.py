@@ -16,6 +16,7 @@ from diffkeeper.model.values import dataclass
 from diffkeeper.native import Progress
 
 _MIB = 1 << 20
+MAPPED_INTERVAL_NS = 100_000_000  # between two looks at files that are mapped shared and writable
 
 
 def ring_bytes_for(memory_bytes: int) -> int:
@@ -42,6 +43,7 @@ class EngineRequest:
     segments: tuple[tuple[int, int], ...]  # (number, descriptor) of the first free segments
     ring_bytes: int = RING_BYTES
     spared_pids: tuple[int, ...] = ()
+    mapped_interval_ns: int = MAPPED_INTERVAL_NS
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,9 @@ class BlobSink(Protocol):
     def append(self, node: int, data: bytes) -> tuple[int, int]:
         """Append bytes to the node's current blob and return (blob, start in it)."""
 
+    def peek(self, blob: int, start: int, length: int) -> bytes | None:
+        """Return bytes of a blob, None where they cannot be had."""
+
     def end(self, node: int, base_blob: int, is_executable: bool) -> None:
         """End the node's current blob, to be kept relative to ``base_blob`` (0: to nothing)."""
 
@@ -28,6 +31,7 @@ class ContentLog:
 
     def __init__(self, sink: BlobSink) -> None:
         self.append = sink.append
+        self.peek = sink.peek
         self._end = sink.end
         self.written: set[int] = set()  # nodes with bytes since their last close
         self._bases: dict[int, int] = {}

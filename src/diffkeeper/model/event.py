@@ -56,6 +56,7 @@ class Mark(IntFlag):
     UNKNOWN_DATA = 8  # part of the bytes is not known
     UNRESOLVED = 16  # the name could not be placed in the tree
     LATE = 32  # reached the recorder after later events had been numbered
+    MAPPED = 64  # stored through a shared mapping, between enter_ns and exit_ns
 
 
 @dataclass(frozen=True, slots=True)

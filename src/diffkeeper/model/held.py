@@ -57,6 +57,14 @@ class HeldBytes:
         block += part
         self._cost += len(part)
 
+    def peek(self, blob: int, start: int, length: int) -> bytes | None:
+        """Return bytes of a blob, None where they were pushed out."""
+        if not is_held(blob):
+            return self._sink.peek(blob, start, length)
+        parts = [data for _, _, data in self._read(blob - FIRST_HELD, start, length)]
+        known = [data for data in parts if data is not None]
+        return b"".join(known) if len(known) == len(parts) else None
+
     def end(self, node: int, base_blob: int, is_executable: bool) -> None:
         """End the node's blob, or remember how to when its bytes come to the store."""
         base = 0 if is_held(base_blob) else base_blob

@@ -1,8 +1,9 @@
 """Join to each observation what was read late on its behalf, and judge whether that reading is exact.
 
 The rule: bytes read back over [r0, r1] for a change *e* are exact only if no other change of that extent or of the
-file's size has begun by r1 and ended after *e* began. Changes unfinished at r1 count, so observations are noted as they
-arrive and joined only when the window that sorts them has let them go.
+file's size has begun by r1 and ended after *e* began, and if the file was not mapped shared and writable in between.
+Changes unfinished at r1 count, so observations are noted as they arrive and joined only when the window that sorts them
+has let them go. What a call was writing when a mapped file was sampled is cut out of the sample here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
+from diffkeeper.model import mapped
 from diffkeeper.model.observation import (
     DataWritten,
     EntryRead,
@@ -19,6 +21,7 @@ from diffkeeper.model.observation import (
     Inode,
     LateData,
     Lost,
+    MappingChanged,
     Observation,
     Opened,
     SizeChanged,
@@ -33,6 +36,7 @@ _FORGOTTEN_NS = 60_000_000_000  # no call is expected to last as long
 _LOST = -2  # sequence of what has none
 _IN_LOCK = int(Flag.IN_LOCK)
 _BY_REFERENCE = int(Flag.BY_REFERENCE)
+_MAPPED = int(Flag.MAPPED)
 
 
 class _Change(NamedTuple):
@@ -54,6 +58,7 @@ class LateReadings:
         self._losses: list[_Change] = []  # of which it is not known what they were about
         self._last_exit_ns: dict[int, int] = {}
         self._enter_ns: dict[int, int] = {}  # of changes that wait for late data
+        self._mapped: dict[tuple[int, int, int], list[tuple[int, int]]] = {}  # (from, until) as mapped, in ns
         self._pruned_ns = 0
 
     def note(self, observations: Iterable[Observation]) -> None:
@@ -93,7 +98,7 @@ class LateReadings:
                 yield self._joined(observation)
             else:
                 self._enter_ns.pop(observation.sequence, None)
-                yield observation, (), True
+                yield self._settled_sample(observation), (), True
         self._prune(now_ns)
 
     def _joined(self, observation: Observation) -> Settled:
@@ -106,8 +111,19 @@ class LateReadings:
         )
         return observation, late, is_exact
 
+    def _settled_sample(self, observation: Observation) -> Observation:
+        if not isinstance(observation, DataWritten) or not int(observation.flags) & _MAPPED:
+            return observation
+        inode, t_ns = observation.inode, observation.t_ns
+        changes = self._changes.get((inode.dev, inode.ino, inode.generation), ())
+        going_on = [(one.begin, one.end) for one in changes if 0 < one.locked_ns <= t_ns <= one.exit_ns]
+        return mapped.without(observation, going_on) if going_on else observation
+
     def _is_disturbed(self, observation: Observation, enter_ns: int, reading: LateData) -> bool:
         begin, end = reading.offset, reading.offset + len(reading.data)
+        spans = self._mapped.get(reading.inode.identity, ())
+        if any(since <= reading.read_to_ns and until >= enter_ns for since, until in spans):
+            return True
         locked_ns = observation.t_ns if int(observation.flags) & _IN_LOCK else 0
         for change in (*self._changes.get(reading.inode.identity, ()), *self._losses):
             if change.sequence == observation.sequence or change.end <= begin or change.begin >= end:
@@ -119,6 +135,8 @@ class LateReadings:
         return False
 
     def _note(self, observation: Observation) -> None:
+        if int(observation.flags) & _MAPPED:
+            return  # no call: what it says of the file is said by the mapping
         # A task's calls do not overlap: where the entry was not seen, the call began after the task's last one ended.
         enter_ns = observation.enter_ns or self._last_exit_ns.get(observation.tid, 0)
         self._last_exit_ns[observation.tid] = observation.exit_ns
@@ -129,6 +147,16 @@ class LateReadings:
             self._add(observation.inode, observation, observation.offset, end, enter_ns)
         elif isinstance(observation, SizeChanged) or (isinstance(observation, Opened) and observation.truncated):
             self._add(observation.inode, observation, 0, _END, enter_ns)
+        elif isinstance(observation, MappingChanged):
+            self._note_mapping(observation)
+
+    def _note_mapping(self, observation: MappingChanged) -> None:
+        spans = self._mapped.setdefault(observation.inode.identity, [])
+        is_open = bool(spans) and spans[-1][1] == _END
+        if observation.is_mapped and not is_open:
+            spans.append((observation.t_ns, _END))
+        elif not observation.is_mapped and is_open:
+            spans[-1] = (spans[-1][0], observation.t_ns)
 
     def _add(self, inode: Inode, observation: Observation, begin: int, end: int, enter_ns: int) -> None:
         locked_ns = observation.t_ns if int(observation.flags) & _IN_LOCK else 0
@@ -150,6 +178,9 @@ class LateReadings:
                 del self._changes[key]
             elif len(changes) > 1:
                 self._changes[key] = _merged(changes, now_ns - _KEPT_NS)
+        for key, spans in list(self._mapped.items()):
+            if spans[-1][1] < now_ns - _FORGOTTEN_NS:
+                del self._mapped[key]
 
 
 def _merged(changes: list[_Change], before_ns: int) -> list[_Change]:

@@ -23,6 +23,7 @@ class Flag(IntFlag):
     APPEND = 32  # the open file had O_APPEND
     DIRECT = 64  # the open file had O_DIRECT
     UNCERTAIN = 1024  # the inode may stand outside of the roots: ignore it when it is not known
+    MAPPED = 8192  # the bytes were found in a shared writable mapping
     FROM_DESCRIPTOR = 2048  # the offset is what the descriptor, or the file's size, said at exit
     UNTOUCHED = 128  # the kernel offers no hook for touched inodes: resolve by strings
 
@@ -289,6 +290,32 @@ class Lost(IntEnum):
     CLOSE = 8
     OUTPUT = 9
     PROCESS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class MappingChanged(Observation):
+    """Report that a file is mapped shared and writable from now on, or by nobody any more.
+
+    Meanwhile its bytes change without a call: they come as DataWritten with ``Flag.MAPPED``, whose ``t_ns`` is the
+    instant before they were read, ``enter_ns`` that of the look before, ``exit_ns`` the one after the reading.
+    """
+
+    inode: Inode
+    is_mapped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled(Observation):
+    """Report at the end how files that were mapped were looked at (times in ns)."""
+
+    interval_ns: int
+    files: int
+    rounds: int
+    late_rounds: int  # that came later than the interval says
+    longest_ns: int  # between two rounds
+    missed: int  # files that could not be opened
+    pages: int
+    spent_ns: int
 
 
 @dataclass(frozen=True, slots=True)

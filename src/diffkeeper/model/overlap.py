@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from diffkeeper.model.observation import DataWritten, Flag, Observation
 
-_IN_LOCK = int(Flag.IN_LOCK)
+_KNOWN = int(Flag.IN_LOCK | Flag.MAPPED)  # the place is no question
 _FROM_DESCRIPTOR = int(Flag.FROM_DESCRIPTOR)
 _KEPT = 20_000  # writes of one file that are remembered before those of long ago are forgotten
 _FORGOTTEN_NS = 10_000_000_000
@@ -45,7 +45,7 @@ class Overlaps:
     def note(self, observations: Iterable[Observation]) -> None:
         """Look at observations as they arrive."""
         for seen in observations:
-            if type(seen) is DataWritten and not int(seen.flags) & _IN_LOCK and seen.enter_ns:
+            if type(seen) is DataWritten and not int(seen.flags) & _KNOWN and seen.enter_ns:
                 self._add(seen)
 
     def _add(self, seen: DataWritten) -> None:
@@ -63,7 +63,7 @@ class Overlaps:
 
     def judge(self, seen: Observation) -> Observation:
         """Return the observation, marked AMBIGUOUS where the rule says so."""
-        if type(seen) is not DataWritten or int(seen.flags) & _IN_LOCK or not self._is_ambiguous(seen):
+        if type(seen) is not DataWritten or int(seen.flags) & _KNOWN or not self._is_ambiguous(seen):
             return seen
         return DataWritten(
             seen.sequence,

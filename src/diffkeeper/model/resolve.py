@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import Any
 
-from diffkeeper.model import losses, writing
+from diffkeeper.model import losses, mapped, writing
 from diffkeeper.model.blobs import BlobSink as BlobSink  # part of this module's interface
 from diffkeeper.model.blobs import ContentLog
 from diffkeeper.model.event import Data, Event, Kind, Mark
@@ -36,6 +36,7 @@ from diffkeeper.model.observation import (
     ProcessExecuted,
     ProcessExited,
     ProcessSeen,
+    Sampled,
     SizeChanged,
     SizeOp,
 )
@@ -45,6 +46,7 @@ from diffkeeper.model.tree import Tree
 from diffkeeper.model.walker import PathWalker, last_name
 
 _TMPFILE = 0o20000000  # __O_TMPFILE
+_MAPPED = int(Flag.MAPPED)
 _ATTRIBUTE_KINDS = {
     AttributeOp.CHMOD: Kind.CHMOD,
     AttributeOp.CHOWN: Kind.CHOWN,
@@ -93,6 +95,7 @@ class Resolver:
             EntryRead: lambda seen, late, is_exact: self._importer.entry_read(seen),
             LateData: lambda seen, late, is_exact: self._importer.late_data(seen),
             EventsLost: self._events_lost,
+            Sampled: self._sampled,
         }
 
     @property
@@ -124,6 +127,9 @@ class Resolver:
             self._unknown(seen)
             return
         offset, length, payload, number = seen.offset, seen.length, seen.payload, node.number
+        if int(seen.flags) & _MAPPED:
+            self._stored(seen, node)
+            return
         if length <= 0 or offset < 0:
             return
         t_ns, bits = ledger.stamp(seen)
@@ -165,6 +171,24 @@ class Resolver:
                 source_offset=seen.source_offset,
             )
         )
+
+    def _stored(self, seen: DataWritten, node: Node) -> None:
+        """Take what was found in a mapped file: the bytes that are news, or that its metadata has changed."""
+        assert node.content is not None, "only regular files are mapped"
+        ledger, meta = self._ledger, meta_of(seen.inode, node.meta)
+        fields = {"node": node.number, "path": ledger.path(node), "meta": meta, "size": node.content.size}
+        found = list(mapped.news(node.content, seen, self._content.peek))
+        for offset, data in found:
+            blob, start = self._content.append(node.number, data)
+            self._content.written.add(node.number)
+            pieces = (Data(offset, len(data), blob, start),)
+            ledger.emit(seen, Kind.WRITE, marks=Mark.MAPPED, offset=offset, length=len(data), data=pieces, **fields)
+        if not found and meta is not node.meta:
+            ledger.emit(seen, Kind.WRITE, marks=Mark.MAPPED, offset=seen.offset, **fields)
+
+    def _sampled(self, seen: Sampled, late: tuple[Late, ...], is_exact: bool) -> None:
+        for name in ("files", "rounds", "late_rounds", "longest_ns", "missed", "interval_ns", "pages", "spent_ns"):
+            self.counters[f"mapped_{name}"] += getattr(seen, name)
 
     def _copied_from(self, seen: DataWritten, late: tuple[Late, ...], is_exact: bool) -> Node | None:
         """Return the node that bytes were copied from; where that does not know them, what was read late wins.

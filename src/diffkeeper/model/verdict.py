@@ -16,6 +16,7 @@ _DOUBTS = {
     "unknown": "events have bytes that nobody read",
     "late": "events were recorded out of order",
     "identity_conflicts": "files took the identity of others",
+    "mapped_missed": "files that were mapped could not be looked at",
     "baseline_unread": "files could not be read for the baseline",
     "no_before_image": "files were changed, and their bytes from before were not kept",
 }

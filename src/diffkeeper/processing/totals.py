@@ -21,6 +21,7 @@ _MARK_NAMES = {
     Mark.UNKNOWN_DATA: "unknown",
     Mark.UNRESOLVED: "unresolved",
     Mark.LATE: "late",
+    Mark.MAPPED: "mapped",
 }
 
 _kind = attrgetter("kind")

@@ -23,6 +23,7 @@ _LABELS = {
     Mark.UNKNOWN_DATA: "UNKNOWN",
     Mark.UNRESOLVED: "UNRESOLVED",
     Mark.LATE: "LATE",
+    Mark.MAPPED: "MAPPED",
 }
 OPS = {int(kind): f"{kind.name:<8} " for kind in Kind}
 """How operations begin their lines."""

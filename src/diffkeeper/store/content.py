@@ -92,6 +92,14 @@ class _OpenBlob:
                 self.chunks.append(bytes(self.tail))
                 self.tail.clear()
 
+    def read_held(self, start: int, length: int) -> bytes:
+        """Return bytes that are held, counted from the first of these."""
+        end, at, parts = start + length, 0, list[bytes]()
+        for chunk in (*self.chunks, bytes(self.tail)):
+            parts.append(chunk[max(0, start - at) : max(0, end - at)])
+            at += len(chunk)
+        return b"".join(parts)
+
     def take(self, down_to: int = 0) -> Iterator[bytes]:
         """Yield and forget held bytes from the front, whole chunks first, until no more than ``down_to`` are held."""
         while self.chunks and self.held > down_to:
@@ -131,6 +139,30 @@ class ContentWriter:
         while self._held > HELD_BYTES:
             self._cut(max(self._open.values(), key=lambda each: each.held))
         return blob.number, start
+
+    def peek(self, blob: int, start: int, length: int) -> bytes | None:
+        """Return bytes of a blob, be it open or stored; None where they cannot be read."""
+        opened = next((each for each in self._open.values() if each.number == blob), None)
+        self._put_batch()
+        try:
+            if opened is None:
+                return self._reader.read(blob, start, length)
+            stored = opened.table.length
+            held = opened.read_held(max(0, start - stored), length - max(0, stored - start))
+            if start >= stored:
+                return held
+            return self._of_chunks(opened.table, start, min(length, stored - start)) + held
+        except DamagedTraceError:
+            return None
+
+    def _of_chunks(self, table: Table, start: int, length: int) -> bytes:
+        index, parts, end = bisect_right(table.starts, start) - 1, list[bytes](), start + length
+        while start < end:
+            base = table.starts[index]
+            parts.append(self._reader.chunk(table.digests[index])[start - base : end - base])
+            index += 1
+            start = table.starts[index]
+        return b"".join(parts)
 
     def end(self, node: int, base_blob: int = 0, is_executable: bool = False) -> None:
         """End the blob that ``node`` writes to; ``base_blob`` is the version of the file that it replaces, 0 for none.

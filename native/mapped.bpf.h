@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Shared writable mappings: which inodes have them, which of their pages may have been stored into, and those pages'
+ * bytes where a call is about to change what can be seen (docs/decisions/0015).
+ */
+#ifndef DIFFKEEPER_MAPPED_BPF_H
+#define DIFFKEEPER_MAPPED_BPF_H
+
+enum { MOST_PAGES_A_CALL = 1024, TMPFS_MAGIC = 0x01021994 };
+
+/* An inode that is, or was lately, mapped shared and writable; the key is that whose page cache is mapped. */
+struct watched {
+	u64 seen; /* the inode as records name it: another one on overlayfs */
+	u64 seen_ino;
+	u64 ino;
+	u32 written_back;
+	u32 is_marked;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u64);
+	__type(value, struct watched);
+} watched SEC(".maps");
+
+struct dk_looked looked SEC(".data.looked") = {0};
+
+/* A walk over the pages of a file in memory; its state stands in a map for the verifier's sake. */
+struct page_walk {
+	u64 mapping;
+	u64 index; /* the next page to look at */
+	u64 folio; /* what was found at index, or 0 */
+	u64 pages; /* how many pages of it begin at index */
+	u64 entry; /* of the tree, where the descent stands */
+	u64 sent;
+	u64 cache;
+	u64 seen;
+	u64 since_ns;
+	u32 is_marked;
+	u32 is_cut;
+	u32 slot; /* where the folio stands in slots, and how many slots follow that are its own */
+	u32 siblings;
+	u64 slots[64];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct page_walk);
+} page_walks SEC(".maps");
+
+static __always_inline struct page_walk *page_walk(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&page_walks, &zero);
+}
+
+static __always_inline u32 lowest_bit(u64 bits)
+{
+	u32 at = 0;
+
+	for (u32 width = 32; width; width /= 2)
+		if (!(bits & ((1ULL << width) - 1))) {
+			bits >>= width;
+			at += width;
+		}
+	return at;
+}
+
+/* Which of a node's slots may hold what is looked for, as bits from slot `first` on. */
+static __always_inline u64 wanted_slots(struct page_walk *walk, struct xa_node *node, u32 first)
+{
+	unsigned long marks[3] = {0};
+
+	if (!walk->is_marked)
+		return ~0ULL >> first;
+	read_field(&marks, node, marks);
+	return (marks[0] | marks[1] | marks[2]) >> first;
+}
+
+/* One more slot that belongs to the entry before it? */
+static long sibling_step(u32 index, void *context)
+{
+	struct page_walk *walk = page_walk();
+	u32 at;
+
+	if (!walk)
+		return 1;
+	at = walk->slot + 1 + index;
+	if (at > 63 || walk->slots[at & 63] != ((u64)walk->slot << 2 | 2))
+		return 1;
+	walk->siblings++;
+	return 0;
+}
+
+/* A level of the tree further down: 1 ends the descent, with folio set or index moved on. */
+static long descend_step(u32 level, void *context)
+{
+	struct page_walk *walk = page_walk();
+	u64 entry = 0, slot, wanted;
+	struct xa_node *node;
+	u32 shift;
+	u8 read = 0;
+
+	if (!walk)
+		return 1;
+	node = (struct xa_node *)(walk->entry - 2);
+	read_field(&read, node, shift);
+	shift = read & 63;
+	slot = walk->index >> shift & 63;
+	wanted = wanted_slots(walk, node, slot);
+	if (!wanted) {
+		walk->index = ((walk->index >> shift >> 6) + 1) << shift << 6;
+		return 1;
+	}
+	if (!(wanted & 1)) {
+		u64 skipped = lowest_bit(wanted);
+
+		walk->index = ((walk->index >> shift) + skipped) << shift;
+		slot = (slot + skipped) & 63;
+	}
+	bpf_probe_read_kernel(walk->slots, sizeof(walk->slots), &node->slots);
+	barrier_var(slot);
+	entry = walk->slots[slot & 63];
+	if ((entry & 3) == 2 && entry < (64 << 2)) { /* in the middle of a folio: go back to where it begins */
+		slot = entry >> 2;
+		barrier_var(slot);
+		slot &= 63;
+		walk->index = (walk->index >> shift >> 6 << 6 | slot) << shift;
+		barrier_var(slot);
+		entry = walk->slots[slot & 63];
+	}
+	if (!entry || (entry & 1)) { /* nothing, or what was evicted */
+		walk->index = ((walk->index >> shift) + 1) << shift;
+		return 1;
+	}
+	walk->entry = entry;
+	if ((entry & 3) == 2)
+		return shift == 0; /* no node is below the lowest */
+	walk->folio = entry;
+	walk->index = walk->index >> shift << shift;
+	walk->slot = slot;
+	walk->siblings = 0;
+	bpf_loop(63, sibling_step, 0, 0);
+	walk->pages = (u64)(walk->siblings + 1) << shift;
+	return 1;
+}
+
+/*
+ * One descent to walk->index (lib/xarray.c's xas_load and xas_find_marked, without locks). Either folio is set, or
+ * index has moved to where to go on: ~0 at the end.
+ */
+__noinline int find_next(void)
+{
+	struct page_walk *walk = page_walk();
+	u8 shift = 0;
+
+	if (!walk)
+		return 0;
+	walk->folio = 0;
+	walk->entry = 0;
+	read_field((void **)&walk->entry, (struct address_space *)walk->mapping, i_pages.xa_head);
+	if ((walk->entry & 3) != 2) { /* no node: one page or none */
+		if (walk->entry && !(walk->entry & 1) && !walk->index)
+			walk->folio = walk->entry;
+		walk->pages = 1;
+		if (!walk->folio)
+			walk->index = ~0ULL;
+		return 0;
+	}
+	read_field(&shift, (struct xa_node *)(walk->entry - 2), shift);
+	if (shift > 57 || walk->index >> (shift & 63) >> 6) {
+		walk->index = ~0ULL;
+		return 0;
+	}
+	bpf_loop(11, descend_step, 0, 0);
+	return 0;
+}
+
+static __always_inline u64 mapping_of(u64 cache)
+{
+	struct address_space *mapping = 0;
+
+	read_field(&mapping, (struct inode *)cache, i_mapping);
+	return (u64)mapping;
+}
+
+static __always_inline u32 ino_of(u64 inode, u64 *ino)
+{
+	unsigned long number = 0;
+
+	read_field(&number, (struct inode *)inode, i_ino);
+	*ino = number;
+	return 0;
+}
+
+/* ---- which inodes ---- */
+
+/* tmpfs writes nothing back, and does not mark what is dirty. */
+static __always_inline u32 marks_dirty_pages(u64 cache)
+{
+	struct super_block *sb = 0;
+	unsigned long magic = 0;
+
+	read_field(&sb, (struct inode *)cache, i_sb);
+	read_field(&magic, sb, s_magic);
+	return magic != TMPFS_MAGIC;
+}
+
+/* Watch an inode and tell the helper; pid 0: the current task's process has mapped it, with descriptor fd, ~0: which is
+ * not known. */
+__noinline int watch_inode(u64 seen, u64 cache, u32 fd, u32 pid)
+{
+	struct watched made = {.seen = seen}, *known;
+	struct dk_mapped record = {0};
+	u32 verdict;
+
+	if (!seen || !cache || !is_regular(mode_of((struct inode *)seen)))
+		return 0;
+	verdict = judge(seen);
+	if (verdict == OUTSIDE)
+		return 0;
+	ino_of(seen, &made.seen_ino);
+	ino_of(cache, &made.ino);
+	made.is_marked = marks_dirty_pages(cache);
+	known = bpf_map_lookup_elem(&watched, &cache);
+	if (!known || known->ino != made.ino) {
+		if (bpf_map_update_elem(&watched, &cache, &made, BPF_ANY))
+			lose(DK_LOST_TABLE, 0);
+		else if (!known)
+			__sync_fetch_and_add(&counters.watched, 1);
+	}
+	fill_header(&record.header, DK_MAPPED, DK_OP_MAP, sizeof(record));
+	record.header.flags = doubt(verdict);
+	if (pid) {
+		record.header.pid = pid;
+		record.header.tid = 0;
+		record.header.flags |= DK_F_OUTSIDER;
+	} else {
+		record.header.flags |= writer_flags(0);
+	}
+	read_inode(&record.inode, (struct inode *)seen);
+	record.cache = cache;
+	record.fd = fd;
+	put(&record.header, sizeof(record), 1);
+	return 1;
+}
+
+struct vma_found {
+	u64 cache; /* 0: no file */
+	u64 flags;
+	u64 end;
+};
+
+static long note_vma(struct task_struct *task, struct vm_area_struct *area, void *context)
+{
+	struct vma_found *found = context;
+	struct file *file = 0;
+	unsigned long value = 0;
+
+	read_field(&file, area, vm_file);
+	read_field(&value, area, vm_flags);
+	found->flags = value;
+	read_field(&value, area, vm_end);
+	found->end = value;
+	found->cache = (u64)inode_of(file);
+	return 0;
+}
+
+/* The mapping at an address of the current task; -errno: -16 where another thread is changing them right now. */
+__noinline long find_mapping(u64 address, struct vma_found *found)
+{
+	struct vma_found here = {0}; /* the callback takes nothing but the stack */
+	long result = bpf_find_vma(bpf_get_current_task_btf(), address, note_vma, &here, 0);
+
+	if (!found)
+		return -22;
+	*found = here;
+	return result;
+}
+
+static __always_inline void leave_mmap(struct call_args *args)
+{
+	struct vma_found found = {0};
+	struct inode *inode;
+
+	if (!(args->a[2] & PROT_WRITE) || !(args->a[3] & MAP_SHARED) || (args->a[3] & MAP_ANONYMOUS))
+		return;
+	if ((u64)args->result > -4096ULL)
+		return;
+	inode = inode_of(file_of(args->a[4]));
+	if (!inode || !is_regular(mode_of(inode)) || verdict_of(inode) == OUTSIDE)
+		return;
+	if (find_mapping(args->result, &found) || !found.cache)
+		found.cache = (u64)inode;
+	watch_inode((u64)inode, found.cache, args->a[4], 0);
+}
+
+/* Mappings that mprotect made writable. Where they cannot be looked at now, the helper searches the process's. */
+static __always_inline void leave_mprotect(struct call_args *args)
+{
+	u64 address = args->a[0], end = args->a[0] + args->a[1];
+	struct dk_mapped record = {0};
+	struct vma_found found = {0};
+	long failed = 0;
+
+	if (args->result || !(args->a[2] & PROT_WRITE))
+		return;
+	for (u32 i = 0; i < 4 && address < end; i++) {
+		failed = find_mapping(address, &found);
+		if (failed)
+			break;
+		if ((found.flags & (VM_SHARED | VM_WRITE)) == (VM_SHARED | VM_WRITE) && found.cache)
+			watch_inode(found.cache, found.cache, ~0u, 0);
+		address = found.end;
+	}
+	if (failed != -16 && address >= end)
+		return;
+	fill_header(&record.header, DK_MAPPED, DK_OP_SEARCH, sizeof(record));
+	put(&record.header, sizeof(record), 1);
+}
+
+/* ---- which pages: asked by the helper ---- */
+
+static long list_step(u32 index, void *context)
+{
+	struct page_walk *walk = page_walk();
+	u32 at = looked.count;
+
+	if (!walk || at >= DK_LOOKED_MAX)
+		return 1;
+	find_next();
+	if (walk->index == ~0ULL)
+		return 1;
+	if (!walk->folio)
+		return 0;
+	looked.runs[at] = walk->index << 16 | (walk->pages & 0xffff);
+	looked.count = at + 1;
+	walk->index += walk->pages;
+	return 0;
+}
+
+/* Forget an inode that nobody has mapped any more; its number may have been taken by another by then. */
+static __always_inline void forget_watched(u64 cache)
+{
+	if (!bpf_map_delete_elem(&watched, &cache))
+		__sync_fetch_and_add(&counters.watched, -1);
+}
+
+/*
+ * Not attached: run by the helper. ctx: a descriptor of the file; the page to begin with; what is to be done: 0 list
+ * pages, 1 forget the inode, 2 watch it for process ctx[3]; ctx[4]: the inode whose cache it is, 0: the descriptor's.
+ */
+SEC("raw_tp/sys_enter")
+int look(u64 *ctx)
+{
+	struct page_walk *walk = page_walk();
+	u64 seen = (u64)inode_of(file_of(ctx[0])), cache = ctx[4] ? ctx[4] : seen;
+	struct address_space *mapping;
+	struct watched *known;
+
+	looked.count = 0;
+	looked.cache = cache;
+	looked.next = ~0ULL;
+	if (!walk || !cache)
+		return 0;
+	if (ctx[2] == 2)
+		return watch_inode(seen, cache, ~0u, ctx[3]);
+	mapping = (struct address_space *)mapping_of(cache);
+	looked.writable = 0;
+	read_field((int *)&looked.writable, mapping, i_mmap_writable.counter);
+	known = bpf_map_lookup_elem(&watched, &cache);
+	looked.written_back = known ? known->written_back : 0;
+	looked.is_marked = known ? known->is_marked && !ctx[5] : 0;
+	if (ctx[2] == 1) {
+		forget_watched(cache);
+		return 0;
+	}
+	walk->mapping = (u64)mapping;
+	walk->index = ctx[1];
+	walk->is_marked = looked.is_marked;
+	bpf_loop(1 << 16, list_step, 0, 0);
+	looked.next = walk->index;
+	return 0;
+}
+
+/* Pages are about to become clean: those that were stored into since the last look cannot be told afterwards. */
+static __always_inline int note_writeback(struct inode *inode)
+{
+	u64 cache = (u64)inode;
+	struct watched *known;
+
+	if (!counters.watched)
+		return 0;
+	known = bpf_map_lookup_elem(&watched, &cache);
+	if (known)
+		__sync_fetch_and_add(&known->written_back, 1);
+	return 0;
+}
+
+SEC("tp_btf/writeback_single_inode_start")
+int writeback_begins(u64 *ctx)
+{
+	return note_writeback((void *)ctx[0]);
+}
+
+SEC("tp_btf/ext4_writepages")
+int ext4_writeback_begins(u64 *ctx)
+{
+	return note_writeback((void *)ctx[0]);
+}
+
+__noinline int leave_mapping(struct call_args *args)
+{
+	if (!args)
+		return 0;
+	if (args->call == CALL_MMAP)
+		leave_mmap(args);
+	else if (args->call == CALL_MPROTECT)
+		leave_mprotect(args);
+	return 0;
+}
+
+#endif
