@@ -214,6 +214,7 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 	if (source && is_regular(mode_of(source)))
 		read_inode(&record->source, source);
 	if (is_clone) {
+		record->header.flags &= ~(DK_F_FROM_DESCRIPTOR | DK_F_AMBIGUOUS); /* the caller says where to */
 		if (!record->length)
 			record->length = record->source.size - record->source_offset;
 	} else {

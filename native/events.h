@@ -403,9 +403,12 @@ struct dk_task {
 	dk_u8 is_announced;
 	dk_u8 is_command; /* set by the process: the next exec is the command itself */
 	dk_u8 has_touched_directory;
-	dk_u8 copy_is_off; /* the bytes of this copy are not, or no more, sent from the page cache */
-	dk_u8 zero[2];
+	dk_u8 copy_is_off;    /* the bytes of this copy are not, or no more, sent from the page cache */
+	dk_u8 lock_is_direct; /* O_DIRECT: place and interval are known, the order within it is not */
+	dk_u8 zero;
 	struct dk_touched touched[DK_TOUCHED_MAX];
+	struct dk_touched fifo; /* whose time the write in progress has changed */
+	dk_u64 fifo_ns;
 };
 
 struct dk_place {
@@ -442,7 +445,7 @@ DK_ASSERT_SIZE(dk_loss, 48);
 DK_ASSERT_SIZE(dk_mapped, 136);
 DK_ASSERT_SIZE(dk_sampler, 120);
 DK_ASSERT_SIZE(dk_looked, 16032);
-DK_ASSERT_SIZE(dk_task, 216);
+DK_ASSERT_SIZE(dk_task, 240);
 DK_ASSERT_SIZE(dk_place, 16);
 
 #endif

@@ -208,6 +208,7 @@ struct vm_area_struct {
 struct kiocb {
 	struct file *ki_filp;
 	s64 ki_pos;
+	void *ki_complete;
 } core;
 
 struct iov_iter {
@@ -268,7 +269,7 @@ enum { AF_UNIX = 1 };
 enum { SEEK_CUR = 1, SEEK_END = 2 };
 enum { BTRFS_MAGIC = 0x9123683E, OVERLAY_MAGIC = 0x794c7630 };
 enum { PROT_WRITE = 2, MAP_SHARED = 1, MAP_ANONYMOUS = 0x20, VM_WRITE = 2, VM_SHARED = 8 };
-enum { S_IFMT = 0170000, S_IFDIR = 0040000, S_IFREG = 0100000 };
+enum { S_IFMT = 0170000, S_IFDIR = 0040000, S_IFREG = 0100000, S_IFIFO = 0010000 };
 enum { FICLONE = 0x40049409, FICLONERANGE = 0x4020940d };
 enum { FS_IOC_SETFLAGS = 0x40086602, FS_IOC32_SETFLAGS = 0x40046602, FS_IOC_FSSETXATTR = 0x401c5820 };
 enum { RWF_APPEND = 0x10, RWF_NOAPPEND = 0x20 };

@@ -174,6 +174,8 @@ static const struct {
 	{"ext4_journalled_write", "ext4_journalled_write_end"},
 	{"xfs_buffered_write", "xfs_file_buffered_write"},
 	{"xfs_direct_write", "xfs_file_direct_write"},
+	{"direct_began", "iomap_dio_rw_begin"},
+	{"direct_completed", "iomap_dio_complete"},
 	{"touch_set", "inode_set_ctime_to_ts"},
 	{"touch_exchange", "ctime_ns_xchg"},
 	{"touch_skip", "ctime_xchg_skip"},

@@ -7,11 +7,31 @@
 
 /* Touched inodes. */
 
+/* A write into a fifo changes its time, and nothing else of it: noted here, reported when the write ends. */
+static __always_inline void note_fifo(struct inode *inode)
+{
+	struct dk_task *state;
+	unsigned long ino = 0;
+
+	if (!is_root_device(device_of(inode)))
+		return;
+	state = state_of(bpf_get_current_task_btf(), BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!state || state->call > CALL_LAST_WRITE)
+		return;
+	read_field(&ino, inode, i_ino);
+	state->fifo.pointer = (u64)inode;
+	state->fifo.ino = ino;
+	state->fifo_ns = bpf_ktime_get_ns();
+}
+
 static __always_inline int note_touched(struct inode *inode)
 {
 	struct dk_task *state = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
 	unsigned long ino = 0;
 	u32 count;
+
+	if (is_fifo(mode_of(inode)))
+		note_fifo(inode);
 
 	/* Only inodes on a root's file system: below overlayfs its upper inodes are touched as well. */
 	if (!state || state->call <= CALL_LAST_COPY || !is_root_device(super_device_of(inode)))

@@ -144,6 +144,7 @@ struct target {
 	s64 offset;
 	u64 t_ns;
 	u64 enter_ns;
+	u64 exit_ns; /* 0: the call's own */
 	u32 flags;
 	u32 zero;
 };
@@ -156,6 +157,8 @@ static __always_inline void fill_data(struct dk_data *record, struct call_args *
 	record->header.enter_ns = target->enter_ns;
 	if (target->t_ns)
 		record->header.t_ns = target->t_ns;
+	if (target->exit_ns)
+		record->header.exit_ns = target->exit_ns;
 	record->offset = target->offset;
 	record->length = args->result;
 	record->payload = 0;

@@ -173,6 +173,11 @@ static __always_inline int is_directory(u32 mode)
 	return (mode & S_IFMT) == S_IFDIR;
 }
 
+static __always_inline int is_fifo(u32 mode)
+{
+	return (mode & S_IFMT) == S_IFIFO;
+}
+
 static __always_inline int is_regular(u32 mode)
 {
 	return (mode & S_IFMT) == S_IFREG;

@@ -158,8 +158,8 @@ int leave(u64 *ctx)
 }
 
 /*
- * Inside ext4's lock, once a folio: where a write really went. Bytes of one call sum to its result. Misses O_DIRECT and
- * DAX, whose position is then taken from the descriptor.
+ * Inside ext4's lock, once a folio: where a write really went. Bytes of one call sum to its result. Misses O_DIRECT
+ * (see below) and DAX, whose position is then taken from the descriptor.
  */
 static __always_inline int note_write(struct inode *inode, s64 offset, u32 copied)
 {
@@ -181,7 +181,7 @@ static __always_inline int note_write(struct inode *inode, s64 offset, u32 copie
 		state->lock_inode = (u64)inode;
 		state->lock_offset = offset;
 		state->lock_bytes = copied;
-		state->lock_is_whole = 0;
+		state->lock_is_whole = state->lock_is_direct = 0;
 		state->lock_first_ns = now;
 	}
 	state->lock_last_ns = now;
@@ -219,6 +219,7 @@ static __always_inline int note_whole_write(struct kiocb *call, struct iov_iter 
 	state->lock_offset = call->ki_pos;
 	state->lock_bytes = bytes->count;
 	state->lock_is_whole = 1;
+	state->lock_is_direct = 0;
 	state->lock_first_ns = state->lock_last_ns = bpf_ktime_get_ns();
 	return 0;
 }
@@ -233,6 +234,62 @@ SEC("tp_btf/xfs_file_direct_write")
 int xfs_direct_write(u64 *ctx)
 {
 	return note_whole_write((void *)ctx[0], (void *)ctx[1]);
+}
+
+/*
+ * O_DIRECT on every file system that uses iomap for it (ext4, XFS, btrfs), since Linux 6.5: inside the inode's lock,
+ * but where no size changes that is shared, so that order is known up to the interval between these two. Misses
+ * requests that complete elsewhere (io_uring, AIO).
+ */
+SEC("tp_btf/iomap_dio_rw_begin")
+int direct_began(u64 *ctx)
+{
+	struct kiocb *call = (void *)ctx[0];
+	struct iov_iter *bytes = (void *)ctx[1];
+	struct dk_task *state;
+	void *completes_elsewhere = 0;
+	struct file *file = 0;
+	s64 position = 0;
+	u64 count = 0;
+	u8 is_write = 0;
+
+	read_field(&is_write, bytes, data_source);
+	read_field(&completes_elsewhere, call, ki_complete);
+	if (!is_write || completes_elsewhere)
+		return 0;
+	state = state_of(bpf_get_current_task_btf(), BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!state)
+		return 0;
+	read_field(&file, call, ki_filp);
+	read_field(&position, call, ki_pos);
+	read_field(&count, bytes, count);
+	/* A call that had to fault its buffer in goes on where it was. */
+	if (ctx[3] && state->lock_is_direct && state->lock_offset + (s64)ctx[3] == position)
+		return 0;
+	state->lock_inode = (u64)inode_of(file);
+	state->lock_offset = position;
+	state->lock_bytes = count;
+	state->lock_is_whole = state->lock_is_direct = 1;
+	state->lock_first_ns = state->lock_last_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+SEC("tp_btf/iomap_dio_complete")
+int direct_completed(u64 *ctx)
+{
+	struct kiocb *call = (void *)ctx[0];
+	struct dk_task *state = state_of(bpf_get_current_task_btf(), 0);
+	void *completes_elsewhere = 0;
+	s64 position = 0;
+
+	read_field(&completes_elsewhere, call, ki_complete);
+	if (!state || !state->lock_is_direct || completes_elsewhere)
+		return 0;
+	read_field(&position, call, ki_pos);
+	state->lock_bytes = position > state->lock_offset ? position - state->lock_offset : 0;
+	state->lock_is_whole = 0; /* what is left of the call may go on as an ordinary write, right behind */
+	state->lock_last_ns = bpf_ktime_get_ns();
+	return 0;
 }
 
 /*

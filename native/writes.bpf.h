@@ -106,9 +106,10 @@ __noinline int find_target(struct target *target, struct call_args *args, struct
 
 	if (!target || !args)
 		return 0;
-	if (state && state->lock_bytes == (u64)args->result)
+	/* A clone returns 0 and writes no bytes: what is left in the state is of an earlier call. */
+	if (state && state->lock_bytes && state->lock_bytes == (u64)args->result)
 		locked = (struct inode *)state->lock_inode;
-	else if (state && state->lock_is_whole && state->lock_bytes > (u64)args->result)
+	else if (state && args->result && state->lock_is_whole && state->lock_bytes > (u64)args->result)
 		locked = (struct inode *)state->lock_inode;
 	if (!locked && (!seen || !is_regular(mode_of(seen))))
 		return 0;
@@ -125,7 +126,10 @@ __noinline int find_target(struct target *target, struct call_args *args, struct
 		target->offset = state->lock_offset;
 		target->t_ns = state->lock_last_ns;
 		target->enter_ns = state->lock_first_ns;
-		target->flags |= DK_F_IN_LOCK;
+		if (state->lock_is_direct)
+			target->exit_ns = state->lock_last_ns;
+		else
+			target->flags |= DK_F_IN_LOCK;
 		return 1;
 	}
 	if (state && state->call == args->call) {
@@ -135,6 +139,29 @@ __noinline int find_target(struct target *target, struct call_args *args, struct
 	}
 	offset_from_file(target, args, file);
 	return 1;
+}
+
+__noinline int leave_fifo(struct dk_task *state)
+{
+	struct dk_attr record = {0};
+	struct inode *inode;
+	unsigned long ino = 0;
+	u32 verdict;
+
+	if (!state)
+		return 0;
+	inode = (struct inode *)state->fifo.pointer;
+	state->fifo.pointer = 0;
+	read_field(&ino, inode, i_ino);
+	verdict = ino == state->fifo.ino ? verdict_of(inode) : OUTSIDE;
+	if (verdict == OUTSIDE)
+		return 0;
+	fill_header(&record.header, DK_ATTR, DK_OP_UTIME, sizeof(record));
+	record.header.t_ns = state->fifo_ns;
+	record.header.flags = DK_F_IN_LOCK | doubt(verdict) | writer_flags(state);
+	read_inode(&record.inode, inode);
+	put_of(&record.header, sizeof(record), 0, &record.inode, 0, 0);
+	return 0;
 }
 
 __noinline int leave_write(struct call_args *args)
@@ -156,6 +183,8 @@ __noinline int leave_write(struct call_args *args)
 	if (state) {
 		state->lock_bytes = 0;
 		state->call = 0;
+		if (state->fifo.pointer)
+			leave_fifo(state);
 	}
 	if (!found)
 		return 0;

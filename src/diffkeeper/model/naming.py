@@ -280,6 +280,10 @@ class Naming:
             parent_mtime_ns=case.mtime(first.parent),
             parent2_mtime_ns=case.mtime(second.parent),
         )
+        other = self._meta(case, second.node)
+        if other is not None and other.mtime_ns != second.node.meta.mtime_ns:  # XFS: a folder that has another parent now
+            path = ledger.path(second.node)
+            ledger.emit(case.seen, Kind.UTIME, node=second.node.number, path=path, meta=other)
 
     def _swap_with_outside(
         self, case: Case, link: Link, elsewhere: bytes, late: tuple[Late, ...], is_exact: bool
