@@ -281,7 +281,7 @@ class Naming:
             parent2_mtime_ns=case.mtime(second.parent),
         )
         other = self._meta(case, second.node)
-        if other is not None and other.mtime_ns != second.node.meta.mtime_ns:  # XFS: a folder that has another parent now
+        if other is not None and other.mtime_ns != second.node.meta.mtime_ns:  # XFS: it has another parent now
             path = ledger.path(second.node)
             ledger.emit(case.seen, Kind.UTIME, node=second.node.number, path=path, meta=other)
 
