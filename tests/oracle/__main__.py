@@ -11,9 +11,12 @@ from pathlib import Path
 
 from oracle.file_systems import NAMES, FileSystemUnavailableError, Place, file_system
 from oracle.freezer import FreezerUnavailableError
-from oracle.judge import judge
+from oracle.judge import Finding, Verdict, judge
 from oracle.recorded import Bench, WorkloadFailedError, record_workload
+from oracle.table import Row, conditions_of, write_table
 from oracle.workloads import Workload, load_workloads
+
+_MOST_ROUNDS = 8  # of a workload that is over before it could be held still often enough
 
 
 def main() -> int:
@@ -22,28 +25,40 @@ def main() -> int:
     workloads = load_workloads()
     if options.list:
         for workload in workloads.values():
-            print(f"{workload.name:12}{'quick ' if workload.quick else '      '}{workload.why}")
+            print(f"{workload.name:18}{'quick ' if workload.quick else '      '}{workload.why}")
         return 0
     unknown = set(options.workloads) - workloads.keys()
     if unknown:
         sys.exit(f"no such workload: {', '.join(sorted(unknown))}")
     chosen = options.workloads or [name for name, each in workloads.items() if each.quick or not options.quick]
-    rounds = range(options.seed, options.seed + options.rounds)
-    return max(_run_on(place, [workloads[name] for name in chosen], rounds, options) for place in options.fs or [""])
+    right = [_run_on(place, [workloads[name] for name in chosen], options) for place in options.fs or [""]]
+    return 0 if all(right) else 1
 
 
-def _run_on(place: str, chosen: list[Workload], rounds: range, options: argparse.Namespace) -> int:
+def _run_on(name: str, chosen: list[Workload], options: argparse.Namespace) -> bool:
     """Run workloads on one file system; one that cannot be had is said, and no fault."""
-    if not place:
-        return max(_run(workload, seed, options) for seed in rounds for workload in chosen)
-    print(f"--- on {place}", flush=True)
+    if not name:
+        return _run_all(chosen, options, None, options.section)
+    print(f"--- on {name}", flush=True)
     with tempfile.TemporaryDirectory(prefix="oracle-places-", dir=options.dir) as home:
         try:
-            with file_system(place, Path(home)) as made:
-                return max(_run(workload, seed, options, made) for seed in rounds for workload in chosen)
+            with file_system(name, Path(home)) as place:
+                return _run_all(chosen, options, place, name)
         except FileSystemUnavailableError as error:
-            print(f"{place:12} skipped: {error}", flush=True)
-            return 0
+            print(f"{name:16} skipped: {error}", flush=True)
+            return True
+
+
+def _run_all(chosen: list[Workload], options: argparse.Namespace, place: Place | None, section: str) -> bool:
+    """Run workloads one after another, and write the table if one is wanted; say whether all were right."""
+    rows, is_right = [], True
+    for workload in chosen:
+        row, passed = _run(workload, options, place)
+        rows.append(row)
+        is_right &= passed
+        if options.table:
+            write_table(rows, options.table, section, conditions_of(options.instants, options.seed, section))
+    return is_right
 
 
 def _parse() -> argparse.Namespace:
@@ -56,21 +71,41 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=int(time.time()), help="which instants")
     parser.add_argument("--rounds", type=int, default=1, help="how often, each with the next seed")
     parser.add_argument(
+        "--fill", action="store_true", help="again, with the next seed, until there are that many instants"
+    )
+    parser.add_argument(
         "--fs", action="append", choices=NAMES, help="on a fresh file system of that kind, mounted here"
     )
     parser.add_argument("--dir", type=Path, help="where to work: which file system is tested")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write a table in Markdown, into a document's marks")
+    parser.add_argument("--section", default="disk", help="which table of that document it is, without --fs (disk)")
     parser.add_argument("--faults", type=int, default=12, help="how many faults are shown of each (12)")
     parser.add_argument("--keep", action="store_true", help="leave root and trace of a failed run in place")
     parser.add_argument("--record", action="append", default=[], metavar="OPTION", help="one more option of record")
     return parser.parse_args()
 
 
-def _run(workload: Workload, seed: int, options: argparse.Namespace, place: Place | None = None) -> int:
-    """Run one workload and print what was found."""
-    missing = [name for name in workload.needs if shutil.which(name) is None]
-    if missing:
-        print(f"{workload.name:12} skipped: {', '.join(missing)} is not installed")
-        return 0
+def _run(workload: Workload, options: argparse.Namespace, place: Place | None) -> tuple[Row, bool]:
+    """Run one workload as often as asked for, and print what was found."""
+    obstacle = workload.obstacle()
+    if obstacle is not None:
+        print(f"{workload.name:16} skipped: {obstacle}", flush=True)
+        return Row(workload, None, skipped=f"not run: {obstacle}"), True
+    total, seconds, passed = Verdict(), 0.0, True
+    for number in range(_MOST_ROUNDS if options.fill else options.rounds):
+        verdict, took = _once(workload, options.seed + number, options, place)
+        passed &= verdict is not None and not verdict.faults(bool(workload.marked))
+        total += verdict or Verdict()
+        seconds += took
+        if verdict is None or (options.fill and number + 1 >= options.rounds and total.instants >= options.instants):
+            break
+    return Row(workload, total, seconds), passed
+
+
+def _once(
+    workload: Workload, seed: int, options: argparse.Namespace, place: Place | None
+) -> tuple[Verdict | None, float]:
+    """Record a workload once and judge it; no verdict if it did not run."""
     folder = options.dir if place is None else place.folder
     home = Path(tempfile.mkdtemp(prefix=f"oracle-{workload.name}-", dir=folder))
     try:
@@ -84,23 +119,31 @@ def _run(workload: Workload, seed: int, options: argparse.Namespace, place: Plac
         )
         verdict = judge(recorded, options.exports)
     except (WorkloadFailedError, FreezerUnavailableError) as error:
-        print(f"{workload.name:12} FAILED (seed {seed}): {error}  [{home}]", flush=True)
-        return 1
+        print(f"{workload.name:16} FAILED (seed {seed}): {error}  [{home}]", flush=True)
+        return None, 0.0
+    faults = verdict.faults(bool(workload.marked))
+    _print(workload, verdict, recorded.seconds, seed, options.faults)
+    if faults and options.keep:
+        print("    kept in", home)
+    else:
+        shutil.rmtree(home)
+    return verdict, recorded.seconds
+
+
+def _print(workload: Workload, verdict: Verdict, seconds: float, seed: int, most: int) -> None:
+    """Say what came of one recording; what is wrong and unmarked comes first."""
+    word = "WRONG" if verdict.failures else "marked" if verdict.doubts else "exact"
+    found = ", ".join(f"{count} {finding}" for finding in Finding if (count := verdict.findings[finding]))
     print(
-        f"{workload.name:12} {'FAULTS' if verdict.faults else 'exact'}  {verdict.events:,} events in "
-        f"{recorded.seconds:.1f}s, trace {verdict.trace_bytes:,} bytes, {verdict.instants} instants, "
-        f"{verdict.exports} exports, seed {seed}",
+        f"{workload.name:16} {word:6} {verdict.events:,} events in {seconds:.1f}s, trace of {verdict.trace_bytes:,}; "
+        f"instants: {found or 'none'}; {verdict.exports} exports, seed {seed}",
         flush=True,
     )
-    for fault in verdict.faults[: options.faults]:
+    faults = verdict.faults(bool(workload.marked))
+    for fault in faults[:most]:
         print("   ", fault)
-    if len(verdict.faults) > options.faults:
-        print(f"    and {len(verdict.faults) - options.faults} more faults")
-    if not (verdict.faults and options.keep):
-        shutil.rmtree(home)
-    elif verdict.faults:
-        print("    kept in", home)
-    return bool(verdict.faults)
+    if len(faults) > most:
+        print(f"    and {len(faults) - most} more faults")
 
 
 if __name__ == "__main__":

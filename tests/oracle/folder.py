@@ -6,7 +6,7 @@ import os
 import resource
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from oracle.manifest import Content, Hasher, Manifest, State, with_links
 
@@ -29,6 +29,7 @@ class FolderReader:
     def __init__(self, root: bytes) -> None:
         self._root = root
         self._known: dict[tuple[int, ...], Content] = {}
+        self._names: dict[int, list[bytes]] = {}  # of each inode, when the last manifest was taken
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # one descriptor a level of a deep tree
 
@@ -36,10 +37,16 @@ class FolderReader:
         """Return the manifest of the folder as it is now; its own metadata is not part of it."""
         states: Manifest = {}
         files: dict[bytes, object] = {}
+        self._names = {}
         for path, fd, name, status in _walk(self._root):
             states[path] = self._state(fd, name, status)
             files[path] = (status.st_dev, status.st_ino)
+            self._names.setdefault(status.st_ino, []).append(path)
         return with_links(states, files)
+
+    def names_of(self, inodes: Iterable[int]) -> frozenset[bytes]:
+        """Return all names that the inodes had in the last manifest."""
+        return frozenset(name for inode in inodes for name in self._names.get(inode, ()))
 
     def _state(self, fd: int, name: bytes, status: os.stat_result) -> State:
         kind = _KINDS[stat.S_IFMT(status.st_mode)]

@@ -26,7 +26,12 @@ class Freezer:
     @property
     def is_populated(self) -> bool:
         """Say whether there is a process in it."""
-        return bool(self.join_file.read_text())
+        return bool(self.pids)
+
+    @property
+    def pids(self) -> list[int]:
+        """Return the processes in it."""
+        return [int(pid) for pid in self.join_file.read_text().split()]
 
     def freeze(self) -> int | None:
         """Stop all processes and return CLOCK_MONOTONIC once none runs any more; None without any, or if they resist.

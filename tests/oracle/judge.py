@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
-from diffkeeper import Event, Trace
+from diffkeeper import Event, Trace, TraceInfo
 from oracle.folder import FolderReader
 from oracle.manifest import Difference, Manifest, compare
+from oracle.marks import Marks
 from oracle.recorded import Instant, Recorded, diffkeeper
 from oracle.replayed import TraceReader
 
@@ -18,15 +22,53 @@ _SHOWN_DIFFERENCES = 6
 _SHOWN_EVENTS = 6
 
 
+class Finding(StrEnum):
+    """Say how a state of the trace stands to the truth."""
+
+    EXACT = "exact"
+    MARKED = "right, but marked"
+    WRONG_MARKED = "wrong where marked"
+    WRONG = "wrong and unmarked"
+
+
 @dataclass
 class Verdict:
-    """Hold what was found about one recording; nothing in ``faults`` means that it is exact."""
+    """Hold what was found about one recording; without ``failures`` and ``doubts`` it is exact.
+
+    ``failures`` are what no recording may have, ``doubts`` what the trace itself says is not exact or not there.
+    """
 
     events: int = 0
     trace_bytes: int = 0
-    instants: int = 0
+    findings: Counter[Finding] = field(default_factory=Counter)  # of the frozen instants
     exports: int = 0
-    faults: list[str] = field(default_factory=list)
+    lost: int = 0
+    resynced: int = 0
+    holes: int = 0
+    failures: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+    @property
+    def instants(self) -> int:
+        """Return at how many instants the workload was held still."""
+        return self.findings.total()
+
+    def faults(self, marks_allowed: bool) -> list[str]:
+        """Return what is wrong; where ``marks_allowed``, what is marked is not."""
+        return self.failures if marks_allowed else self.failures + self.doubts
+
+    def __iadd__(self, other: Verdict) -> Verdict:
+        """Add what another recording of the same workload came to."""
+        self.events += other.events
+        self.trace_bytes += other.trace_bytes
+        self.findings += other.findings
+        self.exports += other.exports
+        self.lost += other.lost
+        self.resynced += other.resynced
+        self.holes += other.holes
+        self.failures += other.failures
+        self.doubts += other.doubts
+        return self
 
 
 def judge(recorded: Recorded, exports: int = 2) -> Verdict:
@@ -48,27 +90,58 @@ class _Judge:
         self._reader = TraceReader()
 
     def judge(self) -> None:
-        """Compare every instant, the baseline and the end, and demand that nothing was lost."""
-        info = self._trace.info()
-        self._verdict.events = info.events
-        self._verdict.faults += (f"info: {defect}" for defect in (*info.defects, *info.damage))
-        if not info.is_complete:
-            self._verdict.faults.append("info: the trace does not call itself complete")
+        """Compare every instant, the baseline, the end, and what would be the end without the check at the end."""
+        self._count(self._trace.info())
         self._compare("start", self._recorded.before)
         for instant in self._recorded.instants:
-            self._verdict.instants += 1
-            self._compare(position_of(self._trace, instant), instant.manifest)
+            self._verdict.findings[self._compare_instant(instant)] += 1
+        unchecked = _before_check(self._trace)
+        if unchecked is not None:
+            self._compare(unchecked, self._recorded.after)
         self._compare("end", self._recorded.after)
 
-    def _compare(self, position: str, truth: Manifest) -> None:
+    def _count(self, info: TraceInfo) -> None:
+        """Note what the trace says of itself."""
+        self._verdict.events = info.events
+        self._verdict.lost = _sum(info, "lost_")
+        self._verdict.holes = _sum(info, "hole")
+        self._verdict.resynced = info.counters.get("differ", 0)
+        self._verdict.failures += (f"info: {damage}" for damage in info.damage)
+        self._verdict.doubts += (f"info: {defect}" for defect in info.defects)
+        if not info.is_complete and not info.defects:
+            self._verdict.doubts.append("info: the trace does not call itself complete")
+
+    def _compare_instant(self, instant: Instant) -> Finding:
+        """Compare an instant; files that were mapped only after the time in which stores are noticed."""
+        if not instant.mapped:
+            return self._compare(position_of(self._trace, instant), instant.manifest)
+        settled = position_at(self._trace, instant.settled_ns)
+        at_once = self._compare(position_of(self._trace, instant), instant.manifest, without=instant.mapped)
+        return max(at_once, self._compare(settled, instant.manifest), key=list(Finding).index)
+
+    def _compare(self, position: str, truth: Manifest, without: frozenset[bytes] = frozenset()) -> Finding:
+        cut = self._trace.cut(position)
         differences = compare(truth, self._reader.read(self._trace.at(position)))
-        self._verdict.faults += self._describe(position, differences)
         inexact = self._reader.inexact
+        differences = [each for each in differences if each.path not in without or each.what in _OF_NAMES]
+        wrong = [each for each in differences if not self._marks.cover(each, cut, inexact)]
+        marked = [each for each in differences if each not in wrong]
+        self._verdict.failures += self._describe(position, wrong)
+        self._verdict.doubts += (f"{Finding.WRONG_MARKED}: {line}" for line in self._describe(position, marked))
         if inexact:
             path = min(inexact)
-            self._verdict.faults.append(
-                f"at {position}: {len(inexact)} entries are not exact, {path!r}: {inexact[path]}"
-            )
+            self._verdict.doubts.append(f"at {position}: {len(inexact)} are not exact, {path!r}: {inexact[path]}")
+        if wrong:
+            return Finding.WRONG
+        return Finding.WRONG_MARKED if marked else Finding.MARKED if inexact else Finding.EXACT
+
+    @cached_property
+    def _marks(self) -> Marks:
+        return Marks(self._trace)
+
+    @cached_property
+    def _events(self) -> list[Event]:
+        return list(self._trace.timeline(ops="all"))
 
     def _describe(self, position: str, differences: list[Difference]) -> Iterator[str]:
         for difference in differences[:_SHOWN_DIFFERENCES]:
@@ -80,11 +153,15 @@ class _Judge:
     def _events_near(self, position: str, path: bytes) -> Iterator[str]:
         """Yield the last events of a path before the position, and the first after it."""
         cut = self._trace.cut(position)
-        events = [event for event in self._trace.timeline() if path in (event.path, event.path2)]
+        events = [event for event in self._events if path in (event.path, event.path2)]
         before = [event for event in events if event.number <= cut]
         yield from map(describe_event, before[-_SHOWN_EVENTS:])
         yield f"-- @{cut}"
         yield from map(describe_event, [event for event in events if event.number > cut][:2])
+
+
+# Differences that a mapping does not explain: they count at once, mapped or not.
+_OF_NAMES = frozenset({"missing", "should not be there", "kind", "links", "target", "rdev", "uid", "gid", "xattrs"})
 
 
 def describe_event(event: Event) -> str:
@@ -96,13 +173,30 @@ def describe_event(event: Event) -> str:
 
 
 def position_of(trace: Trace, instant: Instant) -> str:
-    """Return the position of an instant, exact to the nanosecond (a duration in ns covers just that one)."""
-    return f"{max(0, instant.t_ns - trace.facts.start_monotonic_ns)}ns"
+    """Return the position of an instant."""
+    return position_at(trace, instant.t_ns)
+
+
+def position_at(trace: Trace, t_ns: int) -> str:
+    """Return the position of a time, exact to the nanosecond (a duration in ns covers just that one)."""
+    return f"{max(0, t_ns - trace.facts.start_monotonic_ns)}ns"
+
+
+def _before_check(trace: Trace) -> str | None:
+    """Return the position before what the check at the end read back; None if it found nothing."""
+    first = next(trace.timeline(ops="resync"), None)
+    while first is not None and first.kind.name != "RESYNC":  # a GAP is shown whatever is asked for
+        first = next(trace.timeline(ops="resync", since=f"@{first.number + 1}"), None)
+    return None if first is None else f"@{first.number - 1}" if first.number > 1 else "start"
 
 
 def _judge_exports(trace: Trace, recorded: Recorded, verdict: Verdict, count: int) -> None:
-    """Export some instants by the command line, among them the end, and compare the folders."""
-    instants = recorded.instants
+    """Export some instants by the command line, among them the end, and compare the folders.
+
+    What differs there and not by the API is the command's own fault; and it must say what the API says: that something
+    is not exact.
+    """
+    instants = [instant for instant in recorded.instants if not instant.mapped]
     chosen = [instants[at * len(instants) // count] for at in range(count)] if instants else []
     moments = [(position_of(trace, instant), instant.manifest) for instant in chosen] + [("end", recorded.after)]
     for number, (position, truth) in enumerate(moments):
@@ -114,11 +208,19 @@ def _judge_exports(trace: Trace, recorded: Recorded, verdict: Verdict, count: in
             check=False,
         )
         verdict.exports += 1
+        faults = verdict.doubts if done.returncode == _INCOMPLETE else verdict.failures
         if done.returncode != 0:
-            verdict.faults.append(f"export --time={position} ended with {done.returncode}: {done.stderr.strip()}")
+            faults.append(f"export --time={position} ended with {done.returncode}: {done.stderr.strip()}")
         if out.exists():
             differences = compare(truth, FolderReader(os.fsencode(out)).read())
-            verdict.faults += (f"export --time={position}: {each}" for each in differences[:_SHOWN_DIFFERENCES])
+            faults += (f"export --time={position}: {each}" for each in differences[:_SHOWN_DIFFERENCES])
+
+
+_INCOMPLETE = 3  # exit code of a command whose answer is incomplete or inexact, and says so
+
+
+def _sum(info: TraceInfo, prefix: str) -> int:
+    return sum(count for name, count in info.counters.items() if name.startswith(prefix))
 
 
 def _size(folder: Path) -> int:

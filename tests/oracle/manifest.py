@@ -115,7 +115,17 @@ def _compare_states(path: bytes, expected: State, found: State) -> Iterator[Diff
             continue
         if isinstance(ours, Content) and isinstance(theirs, Content):
             yield Difference(path, "bytes", f"sha256 {ours.digest.hex()[:12]}", theirs.describe_difference(ours))
+        elif each.name == "xattrs":
+            yield from _compare_attributes(path, dict(expected.xattrs), dict(found.xattrs))
         elif each.name == "mode":
             yield Difference(path, "mode", oct(ours), oct(theirs))
         else:
             yield Difference(path, each.name, ours, theirs)
+
+
+def _compare_attributes(path: bytes, expected: dict[bytes, bytes], found: dict[bytes, bytes]) -> Iterator[Difference]:
+    """Yield the extended attributes that differ."""
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            ours, theirs = (values[name].hex() if name in values else None for values in (expected, found))
+            yield Difference(path, "xattrs", f"{name!r} {ours}", theirs)

@@ -16,10 +16,12 @@ from pathlib import Path
 from oracle.folder import FolderReader
 from oracle.freezer import Freezer
 from oracle.manifest import Manifest
+from oracle.mapped import mapped_inodes
 from oracle.workloads import CACHE, Workload, environment
 
 _LIMIT_S = 600
 _FIRST_PAUSE_S = 0.02
+_MAPPED_S = 0.25  # stores into a shared mapping are looked for every 100 ms, and the look takes its time
 _JOIN_AND_RUN = 'echo $$ > "$1" && exec sh -e -c "$2"'
 
 
@@ -29,10 +31,15 @@ class WorkloadFailedError(Exception):
 
 @dataclass(frozen=True)
 class Instant:
-    """Hold the truth at one instant of CLOCK_MONOTONIC."""
+    """Hold the truth at one instant of CLOCK_MONOTONIC.
+
+    ``mapped`` were mapped shared and writable: what was stored there is known to the recorder at ``settled_ns``.
+    """
 
     t_ns: int
     manifest: Manifest
+    settled_ns: int = 0
+    mapped: frozenset[bytes] = frozenset()
 
 
 @dataclass
@@ -88,7 +95,7 @@ def record_workload(
     WorkloadFailedError, FreezerUnavailableError.
     """
     bench.clear()
-    env = environment(bench.root, bench.scratch)
+    env = environment(bench.root, bench.scratch, seed)
     for script in (workload.fetch, workload.prepare):
         _run_shell(script, bench, env)
     if settle is not None:
@@ -166,5 +173,10 @@ class _Watcher:
 
     def _take(self) -> None:
         with self._freezer.frozen() as t_ns:
-            if t_ns is not None:
-                self.taken.append(Instant(t_ns, self._reader.read()))
+            if t_ns is None:
+                return
+            manifest = self._reader.read()
+            mapped = self._reader.names_of(mapped_inodes(self._freezer.pids))
+            if mapped:
+                time.sleep(_MAPPED_S)
+            self.taken.append(Instant(t_ns, manifest, time.monotonic_ns(), mapped))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
@@ -16,8 +18,10 @@ CACHE = Path(os.environ.get("DIFFKEEPER_ORACLE_CACHE", "/tmp/diffkeeper-oracle-c
 class Workload:
     """Hold one workload: shell commands that run in the watch root.
 
-    ``prepare`` runs before recording, ``command`` is recorded. ``needs`` are programs that must exist,
-    ``fetch`` fills the cache (by network).
+    ``prepare`` runs before recording, ``command`` is recorded. ``needs`` are programs that must exist, ``packages`` is
+    what brings them; ``check`` is a command that fails where the workload cannot run; ``fetch`` fills the cache (by
+    network). ``marked`` is why some of it may be marked as not exact: the marks are no fault then, being wrong where
+    nothing is marked is one all the same.
     """
 
     name: str
@@ -25,8 +29,20 @@ class Workload:
     prepare: str = ""
     fetch: str = ""
     needs: tuple[str, ...] = ()
+    packages: str = ""
+    check: str = ""
+    marked: str = ""
     quick: bool = False
     why: str = ""
+
+    def obstacle(self) -> str | None:
+        """Return why it cannot be run here, or None."""
+        missing = [program for program in self.needs if shutil.which(program) is None]
+        if missing:
+            return f"{', '.join(missing)} is not installed" + (f" ({self.packages})" if self.packages else "")
+        if self.check and subprocess.run(["sh", "-c", self.check], capture_output=True, check=False).returncode != 0:
+            return f"this fails here: {self.check}"
+        return None
 
 
 def load_workloads(path: Path = HERE / "workloads.toml") -> dict[str, Workload]:
@@ -36,7 +52,7 @@ def load_workloads(path: Path = HERE / "workloads.toml") -> dict[str, Workload]:
     return {name: Workload(name, **{**table, "needs": tuple(table.get("needs", ()))}) for name, table in tables.items()}
 
 
-def environment(root: Path, scratch: Path) -> dict[str, str]:
+def environment(root: Path, scratch: Path, seed: int) -> dict[str, str]:
     """Return the environment of a workload's commands: the same on every machine, and its home outside the root."""
     home = scratch / "home"
     home.mkdir(exist_ok=True)
@@ -46,6 +62,7 @@ def environment(root: Path, scratch: Path) -> dict[str, str]:
         "HOME": str(home),
         "ROOT": str(root),
         "SCRATCH": str(scratch),
+        "SEED": str(seed),
         "CACHE": str(CACHE),
         "PROGRAMS": str(HERE / "programs"),
         "PYTHON": sys.executable,

@@ -72,6 +72,18 @@ def test_a_write_takes_capabilities_away_as_on_disk(tmp_path: Path) -> None:
     assert ours == xattrs_of(path) == {}
 
 
+@pytest.mark.parametrize("name", ["file", "folder"])
+def test_a_new_owner_takes_capabilities_away_as_on_disk(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / name
+    set_or_skip(path, CAPABILITY, bytes.fromhex("0100000200040000000000000000000000000000"))
+    ours = xattrs_of(path)
+    os.chown(path, 1, 1)
+    settle(ours, Kind.CHOWN, path.stat().st_mode)
+    assert ours == xattrs_of(path)
+
+
 @pytest.mark.parametrize("value", [b"", b"\2", b"\1\0\0\0", MINIMAL[:-1]])
 def test_what_is_no_list_is_left_alone(value: bytes) -> None:
     xattrs = {ACCESS: value}

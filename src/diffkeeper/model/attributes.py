@@ -1,11 +1,13 @@
 """What the kernel does to extended attributes on its own: access control lists follow the mode, capabilities go.
 
 Sources: the kernel's posix_acl_chmod, posix_acl_create and posix_acl_update_mode (fs/posix_acl.c), the layout of
-include/uapi/linux/posix_acl_xattr.h, and cap_inode_killpriv (security/commoncap.c).
+include/uapi/linux/posix_acl_xattr.h, cap_inode_killpriv (security/commoncap.c) and chown_common (fs/open.c), which
+spares directories.
 """
 
 from __future__ import annotations
 
+import stat
 import struct
 
 from diffkeeper.model.event import Kind
@@ -24,7 +26,7 @@ _Entries = list[tuple[int, int, int]]  # tag, permissions, id
 
 def settle(xattrs: dict[bytes, bytes], kind: Kind, mode: int) -> None:
     """Bring the attributes of a node, not empty, in line after an event that left it with ``mode``."""
-    if kind in _KILLS_CAPABILITY:
+    if kind in _KILLS_CAPABILITY and not stat.S_ISDIR(mode):
         xattrs.pop(CAPABILITY, None)
     access = xattrs.get(ACCESS)
     if access is not None:

@@ -84,6 +84,8 @@ class Tree(Namespace):
             write(data.offset, data.length, data.blob, data.start)
         if event.meta is not None:
             node.meta = event.meta
+        if node.xattrs:
+            attributes.settle(node.xattrs, event.kind, node.meta.mode)
         if event.marks:
             _doubt(node, event.marks)
         elif node.inexact and event.offset == 0 and event.length >= node.content.size:
