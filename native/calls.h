@@ -110,6 +110,7 @@ enum call {
 	[257] = CALL_MREMAP, [118] = CALL_FSYNC, [148] = CALL_FSYNC, [314] = CALL_FSYNC, [11] = CALL_EXEC, \
 	[358] = CALL_EXEC
 #define CALL_NUMBER(regs) ((regs)->orig_ax)
+#define CALL_NUMBER_FIELD orig_ax
 #define CALL_ARGS(regs, a) \
 	(a)[0] = (regs)->di; \
 	(a)[1] = (regs)->si; \

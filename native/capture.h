@@ -22,9 +22,9 @@
 #include "mapped.h"
 #include "segments.h"
 
-enum { COUNTERS_BYTES = 4096 };
+enum { COUNTERS_BYTES = 4096, DESCRIBED_BYTES = 8192 };
 _Static_assert(sizeof(struct dk_counters) <= COUNTERS_BYTES, "the counters are mapped as one page");
-enum { MAX_ROOTS = 64, MAX_LINKS = 32, ERROR_BYTES = 1024 };
+enum { MAX_ROOTS = 64, MAX_LINKS = 32, MAX_HOLES = 64, ERROR_BYTES = 1024 };
 
 /* libbpf, by name: it is opened at run time. */
 struct bpf_object;
@@ -96,6 +96,14 @@ struct faults {
 	uint32_t kill_held; /* this process kills itself when it holds the recorded processes */
 };
 
+/* Holes of one inode that wait to be read; header.size 0: a free place. */
+struct pending_hole {
+	struct dk_hole record;
+	uint64_t due_ns; /* not read before: reading takes a tenth of the time at most */
+	bool is_touch;
+	bool is_waiting;
+};
+
 struct capture {
 	struct library lib;
 	struct bpf_object *object;
@@ -104,6 +112,9 @@ struct capture {
 	int link_count;
 	char missing[512];
 	struct dk_counters *counters;
+	struct dk_described *described; /* the answer of the program behind describe_fd */
+	int describe_fd;
+	struct pending_hole holes[MAX_HOLES];
 	struct root roots[MAX_ROOTS];
 	int root_count;
 	uint64_t excluded[MAX_ROOTS][2];
@@ -145,6 +156,20 @@ bool may_read(struct capture *capture, const struct stat *status);
 void read_what_is_missing(struct capture *capture, const struct dk_header *header);
 /* Read what came in from outside by rename or link. */
 void read_import(struct capture *capture, const struct dk_name *record);
+/* Keep a hole until flush_holes() reads what is due, or, the last time, all. */
+void note_hole(struct capture *capture, const struct dk_hole *hole);
+void flush_holes(struct capture *capture, bool is_last);
+
+/* Readings, of readback.c. */
+bool may_read(struct capture *capture, const struct stat *status);
+int open_inode(struct capture *capture, const struct dk_inode *inode, int flags);
+void fill_inode(struct dk_inode *to, const struct stat *status, uint32_t generation);
+void read_extent(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd,
+	uint64_t offset, uint64_t length);
+void read_xattrs(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd);
+int read_entry(struct capture *capture, const struct dk_header *cause, const struct dk_base *parent, int dirfd,
+	const char *name, struct dk_inode *inode, bool with_content);
+void read_subtree(struct capture *capture, const struct dk_header *cause, const struct dk_inode *directory, int fd);
 int dk_generations(int dirfd, const char *names_nul_joined, int count, int64_t *out);
 
 static inline uint64_t now_ns(void)

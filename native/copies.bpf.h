@@ -167,18 +167,17 @@ static __always_inline int read_clone(struct dk_copy *record, struct call_args *
 	return 1;
 }
 
-__noinline int leave_copy(struct call_args *args, struct dk_task *state)
+__noinline int send_copy(struct call_args *args, struct dk_task *state, struct target *target)
 {
 	struct scratch *space = scratch();
 	struct dk_copy *record = (void *)space;
 	struct copy_plan plan = {0};
-	struct target target = {0};
 	struct file *from, *to;
 	struct inode *source;
 	u32 stream, verdict;
 	int is_clone;
 
-	if (!space || !args || !state)
+	if (!space || !args || !state || !target)
 		return 0;
 	is_clone = args->call == CALL_CLONE;
 	if (!is_clone && args->result <= 0)
@@ -195,21 +194,21 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 	stream = is_clone ? 0 : output_stream(to, plan.to);
 	if (stream)
 		send_output(args, state, stream);
-	if (!find_target(&target, args, state, plan.to))
+	if (!find_target(target, args, state, plan.to))
 		return 0;
-	verdict = verdict_of(target.inode);
+	verdict = verdict_of(target->inode);
 	if (verdict == OUTSIDE)
 		return 0;
 	source = inode_of(from);
 	fill_header(&record->header, DK_COPY, plan.op, sizeof(*record));
 	if (state->copy_sequence)
 		record->header.sequence = state->copy_sequence;
-	record->header.flags = target.flags | doubt(verdict) | writer_flags(state);
+	record->header.flags = target->flags | doubt(verdict) | writer_flags(state);
 	record->header.result = args->result;
 	record->header.enter_ns = state->enter_ns;
-	if (target.t_ns)
-		record->header.t_ns = target.t_ns;
-	read_inode(&record->inode, target.inode);
+	if (target->t_ns)
+		record->header.t_ns = target->t_ns;
+	read_inode(&record->inode, target->inode);
 	record->source.ino = 0;
 	if (source && is_regular(mode_of(source)))
 		read_inode(&record->source, source);
@@ -219,8 +218,8 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 			record->length = record->source.size - record->source_offset;
 	} else {
 		record->length = args->result;
-		record->offset = target.offset;
-		if (!(target.flags & DK_F_IN_LOCK) && plan.to_pointer) {
+		record->offset = target->offset;
+		if (!(target->flags & DK_F_IN_LOCK) && plan.to_pointer) {
 			record->offset = user_offset(plan.to_pointer, to, args->result, 0);
 			record->header.flags &= ~(DK_F_FROM_DESCRIPTOR | DK_F_AMBIGUOUS); /* the caller's own offset */
 		}
@@ -228,13 +227,25 @@ __noinline int leave_copy(struct call_args *args, struct dk_task *state)
 	}
 	if (state->copy_sequence)
 		record->header.flags |= DK_F_MORE;
-	if (state->copy_sequence ? state->copy_is_off || !(target.flags & DK_F_IN_LOCK)
+	if (state->copy_sequence ? state->copy_is_off || !(target->flags & DK_F_IN_LOCK)
 				 : !record->source.ino || verdict_of(source) != INSIDE)
 		record->header.flags |= DK_F_BY_REFERENCE;
-	if (record->header.flags & DK_F_BY_REFERENCE && !is_clone && send_copy_late(record, &target))
+	if (record->header.flags & DK_F_BY_REFERENCE && !is_clone && send_copy_late(record, target))
 		record->header.flags |= DK_F_READ_AT_EXIT;
 	put_of(&record->header, sizeof(*record), record->header.flags & DK_F_BY_REFERENCE, &record->inode,
 		record->offset, record->length);
+	return 0;
+}
+
+static __always_inline int leave_copy(struct call_args *args, struct dk_task *state)
+{
+	struct target target = {0};
+
+	if (!args || !state)
+		return 0;
+	send_copy(args, state, &target);
+	if (has_untold(state))
+		settle_write(state, &target, args->result);
 	return 0;
 }
 

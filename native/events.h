@@ -50,6 +50,7 @@ enum dk_type {
 	DK_ENTRY = 15,	   /* dk_entry + name + target: written by the drain thread */
 	DK_LOST = 16,	   /* dk_lost: written by the drain thread */
 	DK_MAPPED = 17,	   /* dk_mapped + bytes, or dk_sampler: shared writable mappings */
+	DK_HOLE = 18,	   /* dk_hole + name: one for each change from the programs, joined by the drain thread */
 };
 
 /* Flags; the same bits as diffkeeper.model.observation.Flag, and two of the wire's own. */
@@ -68,6 +69,7 @@ enum dk_flag {
 	DK_F_READ_AT_EXIT = 4096,    /* a DK_LATE record is on the ring: the drain thread need not read */
 	DK_F_MAPPED = 8192,	     /* the bytes were found in a shared writable mapping */
 	DK_F_MORE = 512,	     /* DK_PIECE records with the same sequence follow */
+	DK_F_HOLE = 16384, /* no recorded call explains it; of a reading: the inode changed while it was read */
 };
 
 enum dk_data_op { DK_OP_WRITE = 1, DK_OP_SENDFILE = 2, DK_OP_SPLICE = 3, DK_OP_COPY_RANGE = 4, DK_OP_CLONE = 5 };
@@ -88,6 +90,11 @@ enum dk_attr_op {
 	DK_OP_SETXATTR = 4,
 	DK_OP_REMOVEXATTR = 5,
 	DK_OP_SETFLAGS = 6
+};
+enum dk_hole_op {
+	DK_OP_BYTES = 1, /* offset, length */
+	DK_OP_TOUCH = 2, /* its ctime moved: anything may have changed */
+	DK_OP_REREAD = 3 /* by the drain thread: the readings with this sequence are what it found */
 };
 enum dk_lost_channel {
 	DK_LOST_RING = 0,
@@ -308,6 +315,18 @@ struct dk_lost {
 	dk_u32 zero;
 };
 
+struct dk_hole {
+	struct dk_header
+		header; /* enter_ns: the first, exit_ns: the last of `count` changes; DK_OP_REREAD: the reading */
+	struct dk_inode inode;
+	struct dk_base parent; /* of the name, ino 0: none at hand */
+	dk_u64 offset;
+	dk_u64 length;
+	dk_u64 pointer; /* from the programs: of the inode, of which only ino, dev and generation are told */
+	dk_u32 count;
+	dk_u32 name_len; /* padded to 8 */
+};
+
 /* ---- settings and state: written by the process, read by the programs, or the other way round ---- */
 
 /* In .rodata.settings, set before load. */
@@ -319,7 +338,8 @@ struct dk_settings {
 	dk_u8 has_touch_hooks;	 /* 0: names can be resolved by their strings alone */
 	dk_u8 writes_need_enter; /* 1: a root's file system has no in-lock write tracepoint */
 	dk_u8 has_subvolumes;	 /* 1: a root is on btrfs, where each subvolume numbers its inodes for itself */
-	dk_u8 zero[5];
+	dk_u8 finds_touches;	 /* 1: a touch of ctime that no call explains is a change */
+	dk_u8 zero[4];
 	dk_u32 fault_probe; /* tests: one of so many readings of a caller's memory fails, 0: none */
 	dk_u32 fault_table; /* tests: one of so many new entries of a table finds no room, 0: none */
 };
@@ -346,6 +366,17 @@ struct dk_counters {
 	dk_u64 probe_task;
 	dk_u64 probe_folio;
 	dk_u8 probe_bytes[DK_PROBE_BYTES];
+	dk_u64 loose; /* tasks that hold changes which no open call will tell: away from what is written all the time */
+};
+
+/* In .data.described: what the program `describe` says of an inode that it is asked for. */
+struct dk_described {
+	struct dk_inode inode;
+	struct dk_base parent; /* ino 0: no name at hand */
+	dk_u32 verdict;	       /* 0: outside, or gone; 1: below a root; 2: not known */
+	dk_u32 path_start;     /* the path, absolute, fills `path` from here on; its last part is the name */
+	dk_u8 path[DK_PATH_MAX];
+	dk_u64 zero[2];
 };
 
 /*
@@ -398,6 +429,8 @@ struct dk_task {
 	dk_u64 copy_sequence; /* of a copy whose bytes are on their way as pieces, 0: none */
 	dk_u32 call;
 	dk_u32 touched_count;
+	dk_u32 lock_call; /* number of the call in which the run of bytes began */
+	dk_u32 zero32;
 	dk_u8 lock_is_whole; /* told once, before the bytes: lock_bytes is what was asked for */
 	dk_u8 is_recorded;   /* of the recorded command's tree */
 	dk_u8 is_announced;
@@ -405,7 +438,7 @@ struct dk_task {
 	dk_u8 has_touched_directory;
 	dk_u8 copy_is_off;    /* the bytes of this copy are not, or no more, sent from the page cache */
 	dk_u8 lock_is_direct; /* O_DIRECT: place and interval are known, the order within it is not */
-	dk_u8 zero;
+	dk_u8 is_loose;	      /* counted in dk_counters.loose */
 	struct dk_touched touched[DK_TOUCHED_MAX];
 	struct dk_touched fifo; /* whose time the write in progress has changed */
 	dk_u64 fifo_ns;
@@ -439,13 +472,15 @@ DK_ASSERT_SIZE(dk_late, 144);
 DK_ASSERT_SIZE(dk_entry, 152);
 DK_ASSERT_SIZE(dk_lost, 112);
 DK_ASSERT_SIZE(dk_settings, 64);
-DK_ASSERT_SIZE(dk_counters, 208);
+DK_ASSERT_SIZE(dk_counters, 216);
 DK_ASSERT_SIZE(dk_loss_key, 24);
 DK_ASSERT_SIZE(dk_loss, 48);
 DK_ASSERT_SIZE(dk_mapped, 136);
 DK_ASSERT_SIZE(dk_sampler, 120);
 DK_ASSERT_SIZE(dk_looked, 16032);
-DK_ASSERT_SIZE(dk_task, 240);
+DK_ASSERT_SIZE(dk_task, 248);
+DK_ASSERT_SIZE(dk_hole, 160);
+DK_ASSERT_SIZE(dk_described, 4192);
 DK_ASSERT_SIZE(dk_place, 16);
 
 #endif

@@ -48,6 +48,7 @@ static u64 (*bpf_ringbuf_query)(void *ring, u64 flags) = (void *)134;
 static void *(*bpf_task_storage_get)(void *map, void *task, void *value, u64 flags) = (void *)156;
 static long (*bpf_find_vma)(void *task, u64 address, void *callback, void *context, u64 flags) = (void *)180;
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
+static u64 (*bpf_task_pt_regs)(void *task) = (void *)175;
 static long (*bpf_loop)(u32 times, void *callback, void *context, u64 flags) = (void *)181;
 
 #define field_offset(field) __builtin_preserve_field_info(field, 0)
@@ -245,6 +246,7 @@ struct thread_info {
 
 struct task_struct {
 	struct thread_info thread_info;
+	u32 flags;
 	int pid;
 	int tgid;
 	int exit_code;
@@ -275,5 +277,6 @@ enum { FS_IOC_SETFLAGS = 0x40086602, FS_IOC32_SETFLAGS = 0x40046602, FS_IOC_FSSE
 enum { RWF_APPEND = 0x10, RWF_NOAPPEND = 0x20 };
 enum { FALLOC_FL_KEEP_SIZE = 1, FALLOC_FL_PUNCH_HOLE = 2, FALLOC_FL_ZERO_RANGE = 0x10 };
 enum { SIGNAL_GROUP_EXIT = 4, TS_COMPAT = 2 };
+enum { PF_IO_WORKER = 0x10, PF_DUMPCORE = 0x200, PF_KTHREAD = 0x200000 };
 
 #endif

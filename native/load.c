@@ -20,7 +20,13 @@
 
 extern const char diffkeeper_bpf_object[], diffkeeper_bpf_object_end[];
 
-enum { EXT4_MAGIC = 0xEF53, XFS_MAGIC = 0x58465342, BTRFS_MAGIC = 0x9123683E, OVERLAY_MAGIC = 0x794c7630 };
+enum {
+	EXT4_MAGIC = 0xEF53,
+	XFS_MAGIC = 0x58465342,
+	BTRFS_MAGIC = 0x9123683E,
+	OVERLAY_MAGIC = 0x794c7630,
+	TMPFS_MAGIC = 0x01021994,
+};
 
 struct capture *dk_new(uint64_t trace_id, uint64_t ring_bytes, uint32_t reader_uid, uint32_t reader_gid)
 {
@@ -99,6 +105,23 @@ static bool has_root_on(struct capture *capture, uint32_t magic)
 	return false;
 }
 
+/* Does ctime move on this file system for changes alone? Network file systems and stacked ones set it for readers. */
+static bool tells_touches(int fd)
+{
+	struct statfs status;
+
+	if (fd < 0 || fstatfs(fd, &status))
+		return false;
+	switch ((uint64_t)status.f_type) {
+	case EXT4_MAGIC:
+	case XFS_MAGIC:
+	case BTRFS_MAGIC:
+	case TMPFS_MAGIC:
+		return true;
+	}
+	return false;
+}
+
 static int add_devices(struct capture *capture, struct dk_settings *settings)
 {
 	int count = 0;
@@ -117,7 +140,7 @@ static int add_devices(struct capture *capture, struct dk_settings *settings)
 	return 0;
 }
 
-static int write_settings(struct capture *capture, bool has_touch_hooks)
+static int write_settings(struct capture *capture, bool has_touch_hooks, bool has_exact_touches)
 {
 	struct bpf_map *map = capture->lib.find_map(capture->object, ".rodata.settings");
 	struct bpf_map *ring = capture->lib.find_map(capture->object, "ring");
@@ -136,9 +159,12 @@ static int write_settings(struct capture *capture, bool has_touch_hooks)
 	settings->has_touch_hooks = has_touch_hooks;
 	settings->fault_probe = capture->faults.probe;
 	settings->fault_table = capture->faults.table;
-	for (int i = 0; i < capture->root_count; i++)
-		settings->writes_need_enter |= !has_lock_tracepoints(capture->roots[i].fd);
 	settings->has_subvolumes = has_root_on(capture, BTRFS_MAGIC);
+	settings->finds_touches = has_exact_touches;
+	for (int i = 0; i < capture->root_count; i++) {
+		settings->writes_need_enter |= !has_lock_tracepoints(capture->roots[i].fd);
+		settings->finds_touches &= tells_touches(capture->roots[i].fd);
+	}
 	capture->lib.set_max_entries(ring, capture->ring_bytes);
 	return 0;
 }
@@ -224,7 +250,7 @@ static int load_all(struct capture *capture)
 	while ((program = capture->lib.next_program(capture->object, program)))
 		if (!is_wanted(capture, capture->lib.program_name(program), true))
 			capture->lib.set_autoload(program, false);
-	if (write_settings(capture, true))
+	if (write_settings(capture, true, true))
 		return -1;
 	return capture->lib.load(capture->object) ? -2 : 0;
 }
@@ -262,11 +288,17 @@ static int load_what_exists(struct capture *capture)
 			strcat(strcat(capture->missing, *capture->missing ? " " : ""), hook);
 	}
 	capture->lib.btf_free(btf);
-	if (write_settings(capture, has_touch || has_ext4_touch))
+	if (write_settings(capture, has_touch || has_ext4_touch, has_touch))
 		return -1;
 	if (capture->lib.load(capture->object))
 		return capture_fail(capture, "the kernel refused the BPF programs: %s", last_message);
 	return 0;
+}
+
+/* Programs that are run when the process asks, and stand at no hook. */
+static bool is_asked(const char *program)
+{
+	return !strncmp(program, "probe", 5) || !strcmp(program, "describe") || !strcmp(program, "look");
 }
 
 static int attach_all(struct capture *capture)
@@ -277,8 +309,7 @@ static int attach_all(struct capture *capture)
 		const char *name = capture->lib.program_name(program);
 		struct bpf_link *link;
 
-		if (!capture->lib.autoload(program) || capture->link_count == MAX_LINKS || !strncmp(name, "probe", 5) ||
-			!strcmp(name, "look"))
+		if (!capture->lib.autoload(program) || capture->link_count == MAX_LINKS || is_asked(name))
 			continue;
 		link = capture->lib.attach(program);
 		if (!link)
@@ -408,6 +439,24 @@ static int map_counters(struct capture *capture)
 	return 0;
 }
 
+/* The answers of `describe`, and the program itself. */
+static int map_described(struct capture *capture)
+{
+	struct bpf_map *map = capture->lib.find_map(capture->object, ".data.described");
+	struct bpf_program *program = NULL;
+	void *mapped = MAP_FAILED;
+
+	if (map)
+		mapped = mmap(NULL, DESCRIBED_BYTES, PROT_READ, MAP_SHARED, capture->lib.map_fd(map), 0);
+	if (mapped == MAP_FAILED)
+		return capture_fail(capture, "the answers of the BPF programs cannot be mapped: %s", strerror(errno));
+	capture->described = mapped;
+	while ((program = capture->lib.next_program(capture->object, program)))
+		if (!strcmp(capture->lib.program_name(program), "describe"))
+			capture->describe_fd = capture->lib.program_fd(program);
+	return 0;
+}
+
 int dk_start(struct capture *capture)
 {
 	int result;
@@ -417,7 +466,7 @@ int dk_start(struct capture *capture)
 	result = load_all(capture);
 	if (result == -2)
 		result = load_what_exists(capture);
-	if (result || put_places(capture) || map_counters(capture))
+	if (result || put_places(capture) || map_counters(capture) || map_described(capture))
 		return -1;
 	if (find_inner_layouts(capture))
 		return -1;

@@ -5,70 +5,6 @@
 #ifndef DIFFKEEPER_NAMES_BPF_H
 #define DIFFKEEPER_NAMES_BPF_H
 
-/* Touched inodes. */
-
-/* A write into a fifo changes its time, and nothing else of it: noted here, reported when the write ends. */
-static __always_inline void note_fifo(struct inode *inode)
-{
-	struct dk_task *state;
-	unsigned long ino = 0;
-
-	if (!is_root_device(device_of(inode)))
-		return;
-	state = state_of(bpf_get_current_task_btf(), BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!state || state->call > CALL_LAST_WRITE)
-		return;
-	read_field(&ino, inode, i_ino);
-	state->fifo.pointer = (u64)inode;
-	state->fifo.ino = ino;
-	state->fifo_ns = bpf_ktime_get_ns();
-}
-
-static __always_inline int note_touched(struct inode *inode)
-{
-	struct dk_task *state = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
-	unsigned long ino = 0;
-	u32 count;
-
-	if (is_fifo(mode_of(inode)))
-		note_fifo(inode);
-
-	/* Only inodes on a root's file system: below overlayfs its upper inodes are touched as well. */
-	if (!state || state->call <= CALL_LAST_COPY || !is_root_device(super_device_of(inode)))
-		return 0;
-	count = state->touched_count;
-	/*
-	 * Names change under their directories' locks, all of which are held when the first directory is touched. What
-	 * is touched later may be so after they were let go: a file that lost its last name is freed there.
-	 */
-	if (!state->has_touched_directory)
-		state->touched_ns = bpf_ktime_get_ns();
-	if (is_directory(mode_of(inode)))
-		state->has_touched_directory = 1;
-	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
-		if (i < count && state->touched[i].pointer == (u64)inode)
-			return 0;
-	if (count >= DK_TOUCHED_MAX)
-		return 0;
-	read_field(&ino, inode, i_ino);
-	state->touched[count].pointer = (u64)inode;
-	state->touched[count].ino = ino;
-	state->touched_count = count + 1;
-	return 0;
-}
-
-/* The inode behind entry i, or 0 when it was freed and its memory used again. */
-static __always_inline struct inode *touched_inode(struct dk_task *state, u32 i)
-{
-	struct inode *inode = (struct inode *)state->touched[i].pointer;
-	unsigned long ino = 0;
-
-	read_field(&ino, inode, i_ino);
-	if (state->touched[i].ino && state->touched[i].ino != ino)
-		return 0;
-	return inode;
-}
-
 /*
  * Does a change of names concern a root? Names stand in directories: what is not known (a file with links elsewhere, a
  * directory just removed) counts only where no directory gives an answer.
@@ -130,17 +66,22 @@ __noinline u32 fill_touched(struct touched_list *list, struct dk_task *state)
 /* What a path starts from: the task's root where it is absolute, else a descriptor or the working directory; or 0. */
 __noinline u64 find_base(s32 fd, u32 is_absolute)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct fs_struct *fs = 0;
+	struct dentry *dentry = 0;
 	struct inode *inode = 0;
 
 	if (!is_absolute && fd != AT_FDCWD)
 		return (u64)inode_of(file_of(fd));
-	if (!task->fs)
+	read_field(&fs, task, fs);
+	if (!fs)
 		return 0;
 	if (is_absolute)
-		read_field(&inode, task->fs->root.dentry, d_inode);
+		read_field(&dentry, fs, root.dentry);
 	else
-		read_field(&inode, task->fs->pwd.dentry, d_inode);
+		read_field(&dentry, fs, pwd.dentry);
+	if (dentry)
+		read_field(&inode, dentry, d_inode);
 	return (u64)inode;
 }
 

@@ -81,18 +81,55 @@ static long climb_step(u32 index, void *context)
 	return 0;
 }
 
+/*
+ * Not attached: run by the drain thread, to ask of a hole where it is. ctx: pointer to an inode, its number, and the
+ * device, since its memory may have been used again.
+ */
+SEC("raw_tp/sys_enter")
+int describe(u64 *ctx)
+{
+	struct inode *inode = (struct inode *)ctx[0], *parent = 0;
+	struct dentry *dentry, *above = 0;
+	struct scratch *space = scratch();
+	struct climb climb = {.at = DK_PATH_MAX};
+	unsigned long ino = 0;
+
+	described.verdict = OUTSIDE;
+	described.parent.ino = 0;
+	described.path_start = DK_PATH_MAX;
+	read_field(&ino, inode, i_ino);
+	if (!space || ino != ctx[1] || device_of(inode) != (u32)ctx[2])
+		return 0;
+	described.verdict = judge((u64)inode);
+	copy_inode(&described.inode, (u64)inode);
+	dentry = alias_of(inode);
+	if (!dentry)
+		return 0;
+	read_field(&above, dentry, d_parent);
+	read_field(&parent, above, d_inode);
+	if (parent)
+		read_base(&described.parent, parent);
+	climb.dentry = dentry;
+	bpf_loop(4096, climb_step, &climb, 0);
+	described.path_start = climb.at;
+	bpf_probe_read_kernel(described.path, DK_PATH_MAX, space->bytes + 16384);
+	return 0;
+}
+
 /* The path of the task's working directory, to `end` of the scratch; returns its length. */
 __noinline u32 read_cwd(u64 end)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct scratch *space = scratch();
 	struct climb climb = {.at = DK_PATH_MAX};
+	struct fs_struct *fs = 0;
 	u32 length;
 
-	if (!space || !task->fs)
+	read_field(&fs, task, fs);
+	if (!space || !fs)
 		return 0;
-	climb.dentry = task->fs->pwd.dentry;
-	climb.mount = task->fs->pwd.mnt;
+	read_field(&climb.dentry, fs, pwd.dentry);
+	read_field(&climb.mount, fs, pwd.mnt);
 	bpf_loop(4096, climb_step, &climb, 0);
 	if (climb.at == DK_PATH_MAX) {
 		space->bytes[16384 + DK_PATH_MAX - 1] = '/';
@@ -103,15 +140,19 @@ __noinline u32 read_cwd(u64 end)
 	return length;
 }
 
-static __always_inline u32 read_argv(struct scratch *space, struct task_struct *task, struct dk_exec *record)
+static __always_inline u32 read_argv(struct scratch *space, struct dk_exec *record)
 {
-	struct mm_struct *mm = task->mm;
-	u64 from, length;
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct mm_struct *mm = 0;
+	unsigned long from = 0, end = 0;
+	u64 length;
 
+	read_field(&mm, task, mm);
 	if (!mm)
 		return 0;
-	from = mm->arg_start;
-	length = mm->arg_end - from;
+	read_field(&from, mm, arg_start);
+	read_field(&end, mm, arg_end);
+	length = end - from;
 	record->argv_full = length;
 	if (length > DK_ARGV_MAX)
 		length = DK_ARGV_MAX;
@@ -130,6 +171,7 @@ int process_executed(u64 *ctx)
 	struct dk_task *state = bpf_task_storage_get(&tasks, task, 0, 0);
 	struct scratch *space = scratch();
 	struct dk_exec *record = (void *)space;
+	const char *filename = 0;
 	u64 end;
 	long got;
 
@@ -144,10 +186,11 @@ int process_executed(u64 *ctx)
 	fill_header(&record->header, DK_EXEC, 0, 0);
 	record->argv_full = record->exe_len = 0;
 	bpf_get_current_comm(record->comm, sizeof(record->comm));
-	record->argv_len = read_argv(space, task, record);
+	record->argv_len = read_argv(space, record);
 	end = sizeof(*record) + pad8(record->argv_len & 0x1fff);
 	end &= 0x3fff;
-	got = ((long (*)(void *, u32, const void *))115)(space->bytes + end, DK_PATH_MAX, program->filename);
+	read_field(&filename, program, filename);
+	got = ((long (*)(void *, u32, const void *))115)(space->bytes + end, DK_PATH_MAX, filename);
 	if (got > 1) {
 		record->exe_len = got - 1;
 		end = (end + pad8((got - 1) & 0xfff)) & 0x3fff;
@@ -168,6 +211,8 @@ int process_exited(u64 *ctx)
 	struct signal_struct *signal = task->signal;
 	struct dk_exit record = {0};
 
+	if (state && (has_untold(state) || state->is_loose))
+		tell_holes(state);
 	if (!state || !state->is_recorded || task->pid != task->tgid)
 		return 0;
 	fill_header(&record.header, DK_EXIT, 0, sizeof(record));

@@ -62,7 +62,7 @@ int open_inode(struct capture *capture, const struct dk_inode *inode, int flags)
 	return -1;
 }
 
-static void fill_inode(struct dk_inode *to, const struct stat *status, uint32_t generation)
+void fill_inode(struct dk_inode *to, const struct stat *status, uint32_t generation)
 {
 	*to = (struct dk_inode){
 		.ino = status->st_ino,
@@ -109,7 +109,7 @@ static void end_late(struct capture *capture, struct dk_late *late, int64_t got)
 }
 
 /* Copy [offset, offset + length) of an open file into the journal; what lies behind the end of the file is left out. */
-static void read_extent(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd,
+void read_extent(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd,
 	uint64_t offset, uint64_t length)
 {
 	do {
@@ -158,7 +158,7 @@ static void note_xattr(
 	record->header = *cause;
 	record->header.type = DK_ATTR;
 	record->header.op = DK_OP_SETXATTR;
-	record->header.flags = cause->flags & DK_F_OUTSIDER;
+	record->header.flags = cause->flags & (DK_F_OUTSIDER | DK_F_HOLE);
 	record->header.result = 0;
 	record->header.sequence = __atomic_add_fetch(&capture->counters->sequence, 1, __ATOMIC_RELAXED);
 	record->header.t_ns = record->header.enter_ns = record->header.exit_ns = now_ns();
@@ -172,7 +172,7 @@ static void note_xattr(
 }
 
 /* Extended attributes of what came in: the tree has gained them by the call that brought it. */
-static void read_xattrs(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd)
+void read_xattrs(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd)
 {
 	static char names[1 << 16]; /* XATTR_LIST_MAX */
 	struct stat status;
@@ -201,8 +201,8 @@ static void read_open_file(struct capture *capture, const struct dk_header *caus
 }
 
 /* One entry of a subtree that came in, and its content. Returns a descriptor to descend into, or -1. */
-static int read_entry(struct capture *capture, const struct dk_header *cause, const struct dk_base *parent, int dirfd,
-	const char *name, struct dk_inode *inode)
+int read_entry(struct capture *capture, const struct dk_header *cause, const struct dk_base *parent, int dirfd,
+	const char *name, struct dk_inode *inode, bool with_content)
 {
 	size_t name_len = strlen(name), padded = (name_len + 7) & ~7ul;
 	struct dk_entry *entry;
@@ -241,7 +241,7 @@ static int read_entry(struct capture *capture, const struct dk_header *cause, co
 	segments_commit(&capture->segments, entry->header.size);
 	if (S_ISDIR(status.st_mode))
 		return openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (!S_ISREG(status.st_mode) || !may_read(capture, &status))
+	if (!with_content || !S_ISREG(status.st_mode) || !may_read(capture, &status))
 		return -1;
 	fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0) {
@@ -256,8 +256,7 @@ static int read_entry(struct capture *capture, const struct dk_header *cause, co
 }
 
 /* Everything below a directory that came in; takes the descriptor. */
-static void read_subtree(
-	struct capture *capture, const struct dk_header *cause, const struct dk_inode *directory, int fd)
+void read_subtree(struct capture *capture, const struct dk_header *cause, const struct dk_inode *directory, int fd)
 {
 	struct dk_base parent = {.ino = directory->ino, .dev = directory->dev, .generation = directory->generation};
 	DIR *stream = fdopendir(fd);
@@ -274,7 +273,7 @@ static void read_subtree(
 
 		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
 			continue;
-		below = read_entry(capture, cause, &parent, fd, entry->d_name, &inode);
+		below = read_entry(capture, cause, &parent, fd, entry->d_name, &inode, true);
 		if (below >= 0)
 			read_subtree(capture, cause, &inode, below);
 	}

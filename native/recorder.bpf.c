@@ -18,6 +18,7 @@
 #include "calls.bpf.h"
 #include "verdicts.bpf.h"
 #include "records.bpf.h"
+#include "holes.bpf.h"
 #include "page_cache.bpf.h"
 #include "payload.bpf.h"
 #include "writes.bpf.h"
@@ -103,10 +104,10 @@ int enter(u64 *ctx)
 	state = state_of(task, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!state)
 		return 0;
+	if (has_untold(state))
+		tell_holes(state);
 	state->call = call;
-	state->touched_count = 0;
 	state->has_touched_directory = 0;
-	state->lock_bytes = 0;
 	state->enter_ns = bpf_ktime_get_ns();
 	state->enter_inode = 0;
 	state->copy_sequence = 0;
@@ -116,6 +117,24 @@ int enter(u64 *ctx)
 	else if (call == CALL_RESERVE)
 		enter_reserve(&args, state);
 	return 0;
+}
+
+/* Whoever records a call of names, sizes or metadata has seen all that it touched. */
+static __always_inline void record_call(struct call_args *args, struct dk_task *state)
+{
+	if (args->call <= CALL_LAST_COPY) {
+		leave_copy(args, state);
+		return;
+	}
+	if (args->call <= CALL_LAST_SIZE)
+		leave_size(args, state);
+	else if (args->call <= CALL_LAST_OPEN)
+		leave_open(args, state);
+	else if (args->call <= CALL_LAST_NAME)
+		leave_name(args, state);
+	else
+		leave_attr(args, state);
+	explain(state);
 }
 
 /* Every system call's end: the record is made here, where the result is known and the caller's pages are present. */
@@ -128,32 +147,31 @@ int leave(u64 *ctx)
 	struct task_struct *task;
 	struct dk_task *state;
 
-	if (number >= CALL_TABLE_SIZE || (!calls[number] && !calls_32[number]))
-		return 0;
 	task = bpf_get_current_task_btf();
-	if (!take_args(&args, regs, number, task->thread_info.status & TS_COMPAT) || args.call == CALL_CLOSE)
+	if (number >= CALL_TABLE_SIZE || (!calls[number] && !calls_32[number]) ||
+		!take_args(&args, regs, number, task->thread_info.status & TS_COMPAT) || args.call == CALL_CLOSE) {
+		leave_unrecorded();
 		return 0;
-	if (args.call <= CALL_LAST_WRITE)
-		return leave_write(&args);
-	if (args.call <= CALL_LAST_MAPPING)
-		return leave_mapping(&args);
-	state = bpf_task_storage_get(&tasks, task, 0, 0);
-	if (!state || state->call != args.call)
-		return 0;
-	if (args.result >= 0) {
-		if (args.call <= CALL_LAST_COPY)
-			leave_copy(&args, state);
-		else if (args.call <= CALL_LAST_SIZE)
-			leave_size(&args, state);
-		else if (args.call <= CALL_LAST_OPEN)
-			leave_open(&args, state);
-		else if (args.call <= CALL_LAST_NAME)
-			leave_name(&args, state);
-		else
-			leave_attr(&args, state);
 	}
-	state->call = 0;
-	state->lock_bytes = 0;
+	if (args.call > CALL_LAST_WRITE && args.call <= CALL_LAST_MAPPING) {
+		leave_unrecorded();
+		return leave_mapping(&args);
+	}
+	state = bpf_task_storage_get(&tasks, task, 0, 0);
+	if (state && state->lock_bytes && state->lock_call != (u32)number)
+		tell_holes(state); /* of an earlier call: none of the bytes are this one's */
+	if (args.call <= CALL_LAST_WRITE)
+		leave_write(&args, state);
+	if (!state)
+		return 0;
+	if (args.call > CALL_LAST_WRITE && state->call == args.call) {
+		if (args.result >= 0)
+			record_call(&args, state);
+		state->call = 0;
+	}
+	/* What a call has changed that failed, or that has no record. */
+	if (has_untold(state))
+		tell_holes(state);
 	return 0;
 }
 
@@ -163,28 +181,31 @@ int leave(u64 *ctx)
  */
 static __always_inline int note_write(struct inode *inode, s64 offset, u32 copied)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct dk_task *state;
 	u64 now;
 
 	if (!copied)
 		return 0;
-	state = state_of(bpf_get_current_task_btf(), BPF_LOCAL_STORAGE_GET_F_CREATE);
+	state = state_of(task, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!state)
 		return 0;
 	now = bpf_ktime_get_ns();
-	if (state->lock_bytes && state->lock_inode == (u64)inode &&
-		state->lock_offset + (s64)state->lock_bytes == offset) {
-		state->lock_bytes += copied;
+	/* Not always at its end: what could be copied in part only is copied again. */
+	if (state->lock_bytes && state->lock_inode == (u64)inode && state->lock_offset <= offset &&
+		state->lock_offset + (s64)state->lock_bytes >= offset) {
+		state->lock_bytes = offset + copied - state->lock_offset;
 	} else {
 		if (state->copy_sequence)
 			state->copy_is_off = 1; /* its pieces count from where it began */
-		state->lock_inode = (u64)inode;
-		state->lock_offset = offset;
+		begin_run(task, state, inode, offset);
 		state->lock_bytes = copied;
 		state->lock_is_whole = state->lock_is_direct = 0;
 		state->lock_first_ns = now;
 	}
 	state->lock_last_ns = now;
+	if (has_no_calls(task))
+		return tell_holes(state);
 	if (state->call >= CALL_SENDFILE && state->call <= CALL_COPY_RANGE && !state->copy_is_off)
 		send_cached(state, offset, copied);
 	return 0;
@@ -211,17 +232,17 @@ int ext4_journalled_write(u64 *ctx)
 /* Inside XFS's lock, once a call, before the bytes are copied: a short write ends below what is told here. */
 static __always_inline int note_whole_write(struct kiocb *call, struct iov_iter *bytes)
 {
-	struct dk_task *state = state_of(bpf_get_current_task_btf(), BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct dk_task *state = state_of(task, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
 	if (!state)
 		return 0;
-	state->lock_inode = (u64)call->ki_filp->f_inode;
-	state->lock_offset = call->ki_pos;
+	begin_run(task, state, call->ki_filp->f_inode, call->ki_pos);
 	state->lock_bytes = bytes->count;
 	state->lock_is_whole = 1;
 	state->lock_is_direct = 0;
 	state->lock_first_ns = state->lock_last_ns = bpf_ktime_get_ns();
-	return 0;
+	return has_no_calls(task) ? tell_holes(state) : 0;
 }
 
 SEC("tp_btf/xfs_file_buffered_write")
@@ -246,6 +267,7 @@ int direct_began(u64 *ctx)
 {
 	struct kiocb *call = (void *)ctx[0];
 	struct iov_iter *bytes = (void *)ctx[1];
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct dk_task *state;
 	void *completes_elsewhere = 0;
 	struct file *file = 0;
@@ -257,7 +279,7 @@ int direct_began(u64 *ctx)
 	read_field(&completes_elsewhere, call, ki_complete);
 	if (!is_write || completes_elsewhere)
 		return 0;
-	state = state_of(bpf_get_current_task_btf(), BPF_LOCAL_STORAGE_GET_F_CREATE);
+	state = state_of(task, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!state)
 		return 0;
 	read_field(&file, call, ki_filp);
@@ -266,8 +288,7 @@ int direct_began(u64 *ctx)
 	/* A call that had to fault its buffer in goes on where it was. */
 	if (ctx[3] && state->lock_is_direct && state->lock_offset + (s64)ctx[3] == position)
 		return 0;
-	state->lock_inode = (u64)inode_of(file);
-	state->lock_offset = position;
+	begin_run(task, state, inode_of(file), position);
 	state->lock_bytes = count;
 	state->lock_is_whole = state->lock_is_direct = 1;
 	state->lock_first_ns = state->lock_last_ns = bpf_ktime_get_ns();
@@ -278,7 +299,8 @@ SEC("tp_btf/iomap_dio_complete")
 int direct_completed(u64 *ctx)
 {
 	struct kiocb *call = (void *)ctx[0];
-	struct dk_task *state = state_of(bpf_get_current_task_btf(), 0);
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct dk_task *state = state_of(task, 0);
 	void *completes_elsewhere = 0;
 	s64 position = 0;
 
@@ -289,7 +311,7 @@ int direct_completed(u64 *ctx)
 	state->lock_bytes = position > state->lock_offset ? position - state->lock_offset : 0;
 	state->lock_is_whole = 0; /* what is left of the call may go on as an ordinary write, right behind */
 	state->lock_last_ns = bpf_ktime_get_ns();
-	return 0;
+	return has_no_calls(task) ? tell_holes(state) : 0;
 }
 
 /*

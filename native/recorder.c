@@ -33,6 +33,10 @@ static int take_record(void *context, void *data, size_t size)
 		return 0;
 	if (!(++capture->taken % RECORDS_PER_LOOK))
 		look_around(capture);
+	if (header->type == DK_HOLE) {
+		note_hole(capture, data);
+		return 0;
+	}
 	room = segments_reserve(&capture->segments, header->size);
 	if (!room) {
 		capture->losses.queue++;
@@ -101,11 +105,13 @@ static void *drain(void *context)
 		wait_for_records(capture);
 		take_all(capture);
 		mapped_flush(capture);
+		flush_holes(capture, false);
 		note_losses(capture, false);
 		segments_flush(&capture->segments);
 	}
 	take_all(capture);
 	mapped_finish(capture);
+	flush_holes(capture, true);
 	note_losses(capture, true);
 	segments_flush(&capture->segments);
 	segments_end(&capture->segments);
@@ -188,6 +194,8 @@ void dk_close(struct capture *capture)
 		capture->lib.ring_free(capture->ring);
 	if (capture->counters)
 		munmap(capture->counters, COUNTERS_BYTES);
+	if (capture->described)
+		munmap(capture->described, DESCRIBED_BYTES);
 	if (capture->object)
 		capture->lib.close(capture->object);
 	segments_free(&capture->segments);

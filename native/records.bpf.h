@@ -70,14 +70,15 @@ static __always_inline void fill_header(struct dk_header *header, u8 type, u8 op
 __noinline int announce(struct dk_task *state)
 {
 	struct dk_process record = {0};
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task(), *parent = 0;
 
 	if (!state || state->is_announced)
 		return 0;
 	state->is_announced = 1;
 	fill_header(&record.header, DK_PROCESS, 0, sizeof(record));
 	record.header.flags = state->is_recorded ? 0 : DK_F_OUTSIDER;
-	record.parent = task->real_parent->tgid;
+	read_field(&parent, task, real_parent);
+	read_field((int *)&record.parent, parent, tgid);
 	bpf_get_current_comm(record.comm, sizeof(record.comm));
 	put(&record.header, sizeof(record), 0);
 	return 0;

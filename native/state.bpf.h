@@ -87,6 +87,8 @@ struct {
 	__type(value, struct pieces);
 } piece_loops SEC(".maps");
 
+struct dk_described described SEC(".data.described") = {0};
+
 struct dk_counters counters SEC(".data.counters") = {0};
 
 #endif

@@ -121,7 +121,7 @@ __noinline int find_target(struct target *target, struct call_args *args, struct
 	if (file_flags & O_DIRECT)
 		target->flags |= DK_F_DIRECT;
 	if (locked) {
-		if (!is_stacked(seen, locked))
+		if (!is_stacked(seen, locked) || !is_root_device(device_of(seen)))
 			target->inode = locked;
 		target->offset = state->lock_offset;
 		target->t_ns = state->lock_last_ns;
@@ -164,13 +164,29 @@ __noinline int leave_fifo(struct dk_task *state)
 	return 0;
 }
 
-__noinline int leave_write(struct call_args *args)
+/*
+ * A write has been recorded, or is outside: what it did inside the lock is told by that, as far as it is about the same
+ * file and the bytes are those that were recorded.
+ */
+static __always_inline void settle_write(struct dk_task *state, struct target *target, u64 length)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct dk_task *state = bpf_task_storage_get(&tasks, task, 0, 0);
+	u64 told = state->lock_is_whole ? 0 : state->lock_bytes;
+
+	if (target->flags & DK_F_IN_LOCK)
+		state->lock_bytes = 0;
+	else if (state->lock_inode == (u64)target->inode && state->lock_offset >= target->offset &&
+		 state->lock_offset + told <= target->offset + length)
+		state->lock_bytes = 0;
+	if (state->touched_count == 1 && state->touched[0].pointer == (u64)target->inode)
+		state->touched_count = 0;
+	if (!has_untold(state))
+		explain(state);
+}
+
+__noinline int leave_write(struct call_args *args, struct dk_task *state)
+{
 	struct target target = {0};
-	u32 stream, verdict;
-	int found = 0;
+	u32 stream, verdict = OUTSIDE;
 
 	if (!args)
 		return 0;
@@ -178,20 +194,19 @@ __noinline int leave_write(struct call_args *args)
 		stream = output_stream(file_of(args->a[0]), args->a[0]);
 		if (stream)
 			send_output(args, state, stream);
-		found = find_target(&target, args, state, args->a[0]);
+		if (find_target(&target, args, state, args->a[0]))
+			verdict = verdict_of(target.inode);
+		if (verdict != OUTSIDE)
+			send_data(args, &target, target.flags | doubt(verdict) | writer_flags(state));
 	}
-	if (state) {
-		state->lock_bytes = 0;
-		state->call = 0;
-		if (state->fifo.pointer)
-			leave_fifo(state);
-	}
-	if (!found)
+	if (!state)
 		return 0;
-	verdict = verdict_of(target.inode);
-	if (verdict == OUTSIDE)
-		return 0;
-	return send_data(args, &target, target.flags | doubt(verdict) | writer_flags(state));
+	if (has_untold(state))
+		settle_write(state, &target, args->result);
+	state->call = 0;
+	if (state->fifo.pointer)
+		leave_fifo(state);
+	return 0;
 }
 
 #endif

@@ -15,6 +15,8 @@ from diffkeeper.model.observation import (
     EntryRead,
     EventsLost,
     Flag,
+    HoleFound,
+    HoleReread,
     Inode,
     LateData,
     Lost,
@@ -59,6 +61,10 @@ OBSERVATIONS = [
     EntryRead(*READING, 7, BASE, b"name", INODE, b"target", 90, 95),
     EventsLost(*COMMON, "queue", 12, 80),
     EventsLost(*COMMON, "probe", 12, 80, Lost.BYTES, BASE, 4096, 3),
+    HoleFound(*COMMON, INODE, BASE, b"core", 5, 6, 2),
+    HoleFound(*COMMON, INODE, BASE, b"", 0, 0, 2),
+    HoleReread(*COMMON, INODE, BASE, b"core", 5, 6, None),
+    HoleReread(*COMMON, INODE, BASE, b"f", 0, 6, frozenset([b"user.a", b"user.b"])),
 ]
 
 

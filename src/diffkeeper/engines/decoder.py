@@ -21,6 +21,8 @@ from diffkeeper.model.observation import (
     EntryRead,
     EventsLost,
     Flag,
+    HoleFound,
+    HoleReread,
     Inode,
     LateData,
     Lost,
@@ -56,13 +58,16 @@ _LATE = Struct("<QQQI")
 _ENTRY = Struct("<QQII")
 _LOST = Struct("<QQ")
 _LOST_OF = Struct("<QIIQQI")
+_HOLE = Struct("<QQQII")
 _MAPPED = Struct("<QQI")
 _SAMPLER = Struct("<8Q")
 
 DATA, PIECE, COPY, SIZE, NAME, OPEN, ATTR, CLOSE = range(1, 9)
 OUTPUT, PROCESS, EXEC, EXIT, DIRECTORY, LATE, ENTRY, LOST, MAPPED = range(9, 18)
+HOLE = 18
+_HOLE_REREAD = 3
 _MORE = 512
-_FLAGS = 255 | 1024 | 2048 | 8192  # the bits that Flag names; the wire's own stay behind
+_FLAGS = 255 | 1024 | 2048 | 8192 | 16384  # the bits that Flag names; the wire's own stay behind
 _O_TMPFILE = 0o20000000
 _SAMPLE, _MAP, _UNMAP, _SAMPLER_OP = range(4)  # enum dk_mapped_op
 _MAPPED_FLAG = 8192
@@ -293,6 +298,17 @@ def _mapped(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> 
     return DataWritten(*common, DataOp.WRITE, inode, offset, inside, ((0, data),) if data else ())
 
 
+def _hole(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> HoleFound | HoleReread:
+    offset, length, _, count, text_length = _HOLE.unpack_from(payload, at + 128)
+    text = _bytes(payload, at + 160, end, text_length)
+    inode, parent = _inode(payload, at + 56), _base(payload, at + 112)
+    if head[2] != _HOLE_REREAD:
+        return HoleFound(*_common(head), inode, parent, text, offset, length, count)
+    name, _, names = text.partition(b"/")
+    listed = frozenset(names.split(b"\0")) - {b""} if count else None
+    return HoleReread(*_common(head), inode, parent, name, offset, length, listed)
+
+
 _DECODERS: dict[int, Callable[[Decoder, bytes, int, int, Head], Observation]] = {
     DATA: _data,
     COPY: _copy,
@@ -309,4 +325,5 @@ _DECODERS: dict[int, Callable[[Decoder, bytes, int, int, Head], Observation]] = 
     ENTRY: _entry,
     LOST: _lost,
     MAPPED: _mapped,
+    HOLE: _hole,
 }

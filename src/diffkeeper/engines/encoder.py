@@ -19,6 +19,8 @@ from diffkeeper.model.observation import (
     EntryRead,
     EventsLost,
     Flag,
+    HoleFound,
+    HoleReread,
     Inode,
     LateData,
     MappingChanged,
@@ -53,6 +55,7 @@ class Type(IntEnum):
     ENTRY = 15
     LOST = 16
     MAPPED = 17
+    HOLE = 18
 
 
 CHANNELS = ("ring", "table", "recursion", "queue", "probe", "decode")  # enum dk_lost_channel
@@ -274,6 +277,20 @@ def _sampled(observation: Sampled) -> bytes:
     return _record(Type.MAPPED, observation, body, _SAMPLER)
 
 
+def _hole(observation: HoleFound) -> bytes:
+    numbers = (observation.offset, observation.length, 0, observation.count, len(observation.name))
+    body = _inode(observation.inode) + _base(observation.parent) + struct.pack("<QQQII", *numbers)
+    return _record(Type.HOLE, observation, body + _padded(observation.name), 1 if observation.length else 2)
+
+
+def _reread(observation: HoleReread) -> bytes:
+    names = observation.xattr_names
+    text = observation.name + b"/" + b"".join(name + b"\0" for name in sorted(names or ()))
+    numbers = (observation.offset, observation.length, 0, int(names is not None), len(text))
+    body = _inode(observation.inode) + _base(observation.parent) + struct.pack("<QQQII", *numbers)
+    return _record(Type.HOLE, observation, body + _padded(text), 3)
+
+
 _ENCODERS: dict[type[Observation], Callable[[Any], bytes]] = {
     DataWritten: _data,
     SizeChanged: _size,
@@ -290,4 +307,6 @@ _ENCODERS: dict[type[Observation], Callable[[Any], bytes]] = {
     EventsLost: _lost,
     MappingChanged: _mapping,
     Sampled: _sampled,
+    HoleFound: _hole,
+    HoleReread: _reread,
 }

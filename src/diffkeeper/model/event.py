@@ -42,7 +42,10 @@ class Kind(IntEnum):
 
 # Event.detail of a RESYNC: 0, metadata or a name was corrected; or a name is gone; the bytes are replaced; an extended
 # attribute is set, or removed (``text`` is its name); bytes that were in doubt are right. Numbers of the trace format.
+# The bytes of an extent are replaced, others stay (EXTENT); without data: only the metadata was read again.
 RESYNC_REMOVED, RESYNC_CONTENT, RESYNC_XATTR, RESYNC_NO_XATTR, RESYNC_CONFIRMED = 1, 2, 3, 4, 5
+
+RESYNC_EXTENT = 6
 
 FILE_KINDS = frozenset(Kind) - {Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT}
 
@@ -55,6 +58,7 @@ class Mark(IntFlag):
     INEXACT = 4  # bytes were read later and may hold another writer's
     UNKNOWN_DATA = 8  # part of the bytes is not known
     UNRESOLVED = 16  # the name could not be placed in the tree
+    HOLE = 128  # no recorded call explains what changed; it was read again
     LATE = 32  # reached the recorder after later events had been numbered
     MAPPED = 64  # stored through a shared mapping, between enter_ns and exit_ns
 

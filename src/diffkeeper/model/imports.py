@@ -47,7 +47,7 @@ class Importer:
         number = node.number if node is not None else ledger.tree.next_number
         fields: dict[str, Any] = {}
         if node is None and stat.S_ISREG(inode.mode):
-            data = self._data(number, inode, late)
+            data = self.data_of(number, inode, late)
             fields = {"data": data, "size": inode.size, "length": sum(piece.length for piece in data)}
             if fields["length"] < inode.size:
                 marks |= Mark.UNKNOWN_DATA
@@ -76,11 +76,11 @@ class Importer:
         """Emit the entries that were read below something that came in, parents first."""
         for reading in late:
             if isinstance(reading, EntryRead):
-                self._read(seen, reading, late, is_exact)
+                self.read(seen, reading, late, is_exact)
 
     def entry_read(self, reading: EntryRead) -> None:
         """Take an entry that was read too late to come with its import."""
-        self._read(reading, reading, (), False)
+        self.read(reading, reading, (), False)
 
     def late_data(self, reading: LateData) -> None:
         """Take bytes that were read too late to come with what they belong to: of an import they are still used."""
@@ -88,7 +88,7 @@ class Importer:
         if reading.of not in self._recent or reading.failed or node is None or node.content is None:
             self._ledger.counters["late_data_unused"] += 1
             return
-        data = self._data(node.number, reading.inode, [reading])
+        data = self.data_of(node.number, reading.inode, [reading])
         self._ledger.emit(
             reading,
             Kind.IMPORT,
@@ -100,7 +100,8 @@ class Importer:
             size=node.content.size,
         )
 
-    def _read(self, seen: Observation, reading: EntryRead, late: tuple[Late, ...], is_exact: bool) -> None:
+    def read(self, seen: Observation, reading: EntryRead, late: tuple[Late, ...], is_exact: bool) -> None:
+        """Take an entry into the tree unless it is there."""
         self._recent[reading.of] = None
         base = reading.parent
         parent = self._ledger.tree.by_identity(base.dev, base.ino, base.generation)
@@ -115,7 +116,8 @@ class Importer:
             target = reading.target
             self.entry(seen, parent, reading.name, reading.inode, late=late, is_exact=is_exact, target=target)
 
-    def _data(self, number: int, inode: Inode, late: Iterable[Late]) -> tuple[Data, ...]:
+    def data_of(self, number: int, inode: Inode, late: Iterable[Late]) -> tuple[Data, ...]:
+        """Put what was read of an inode into its node's blob; return where, in ascending order."""
         pieces = []
         end = 0
         for reading in sorted(

@@ -18,6 +18,8 @@ from diffkeeper.model.observation import (
     EntryRead,
     EventsLost,
     Flag,
+    HoleFound,
+    HoleReread,
     Inode,
     LateData,
     Lost,
@@ -59,6 +61,7 @@ class LateReadings:
         self._last_exit_ns: dict[int, int] = {}
         self._enter_ns: dict[int, int] = {}  # of changes that wait for late data
         self._mapped: dict[tuple[int, int, int], list[tuple[int, int]]] = {}  # (from, until) as mapped, in ns
+        self._rereads: set[int] = set()  # re-readings that have arrived: their readings stand before them
         self._pruned_ns = 0
 
     def note(self, observations: Iterable[Observation]) -> None:
@@ -68,6 +71,8 @@ class LateReadings:
                 self._late.setdefault(observation.of, []).append(observation)
             elif isinstance(observation, EventsLost):
                 self._note_loss(observation)
+            elif isinstance(observation, HoleReread):
+                self._rereads.add(observation.sequence)
             else:
                 self._note(observation)
 
@@ -92,10 +97,13 @@ class LateReadings:
                 if observation.sequence in self._taken:
                     self._taken.discard(observation.sequence)
                     continue
+                if observation.of in self._rereads:
+                    continue
                 self._late.pop(observation.of, None)
                 yield observation, (), False
             elif observation.sequence in self._late:
                 yield self._joined(observation)
+                self._rereads.discard(observation.sequence)
             else:
                 self._enter_ns.pop(observation.sequence, None)
                 yield self._settled_sample(observation), (), True
@@ -103,7 +111,8 @@ class LateReadings:
 
     def _joined(self, observation: Observation) -> Settled:
         late = tuple(sorted(self._late.pop(observation.sequence), key=attrgetter("t_ns")))
-        self._taken.update(reading.sequence for reading in late)
+        order = (observation.t_ns, observation.sequence)
+        self._taken.update(one.sequence for one in late if (one.t_ns, one.sequence) > order)
         enter_ns = self._enter_ns.pop(observation.sequence, observation.enter_ns)
         is_exact = not any(
             isinstance(reading, LateData) and not reading.failed and self._is_disturbed(observation, enter_ns, reading)
@@ -145,6 +154,9 @@ class LateReadings:
         if isinstance(observation, DataWritten):
             end = observation.offset + observation.length
             self._add(observation.inode, observation, observation.offset, end, enter_ns)
+        elif isinstance(observation, HoleFound):
+            end = observation.offset + observation.length if observation.length else _END
+            self._add(observation.inode, observation, observation.offset if observation.length else 0, end, enter_ns)
         elif isinstance(observation, SizeChanged) or (isinstance(observation, Opened) and observation.truncated):
             self._add(observation.inode, observation, 0, _END, enter_ns)
         elif isinstance(observation, MappingChanged):

@@ -15,7 +15,7 @@ from diffkeeper.model.observation import Flag, Inode, Observation
 from diffkeeper.model.process import ProcessTable
 from diffkeeper.model.tree import Tree
 
-_ALL_MARKS = [Mark(bits) for bits in range(128)]
+_ALL_MARKS = [Mark(bits) for bits in range(256)]
 _OUTSIDER, _AMBIGUOUS = int(Flag.OUTSIDER), int(Flag.AMBIGUOUS)
 _LATE = int(Mark.LATE)
 _COUNTED = {

@@ -25,6 +25,7 @@ class Flag(IntFlag):
     UNCERTAIN = 1024  # the inode may stand outside of the roots: ignore it when it is not known
     MAPPED = 8192  # the bytes were found in a shared writable mapping
     FROM_DESCRIPTOR = 2048  # the offset is what the descriptor, or the file's size, said at exit
+    HOLE = 16384  # no recorded call explains it; of a re-reading: the inode changed while it was read
     UNTOUCHED = 128  # the kernel offers no hook for touched inodes: resolve by strings
 
 
@@ -316,6 +317,38 @@ class Sampled(Observation):
     missed: int  # files that could not be opened
     pages: int
     spent_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoleFound(Observation):
+    """Report ``count`` changes, from ``enter_ns`` to ``exit_ns``, that no recorded call explains.
+
+    ``inode`` is as it was a moment later. With ``length`` 0 only its ctime moved: anything of it may have changed.
+    ``parent`` and ``name`` are a name it had then; ``parent.ino`` is 0 where none was at hand.
+    """
+
+    inode: Inode
+    parent: Base
+    name: bytes
+    offset: int
+    length: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoleReread(Observation):
+    """Report that what a hole left in doubt was read during [enter_ns, exit_ns]; the readings bear its sequence.
+
+    Of a file, [offset, offset + length); of a directory all entries. ``result`` is negative where it could not be read.
+    ``Flag.HOLE`` says that the inode changed meanwhile. ``xattr_names`` is None where they were not looked at.
+    """
+
+    inode: Inode
+    parent: Base
+    name: bytes
+    offset: int
+    length: int
+    xattr_names: frozenset[bytes] | None
 
 
 @dataclass(frozen=True, slots=True)

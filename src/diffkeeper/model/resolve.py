@@ -13,6 +13,7 @@ from diffkeeper.model import losses, mapped, writing
 from diffkeeper.model.blobs import BlobSink as BlobSink  # part of this module's interface
 from diffkeeper.model.blobs import ContentLog
 from diffkeeper.model.event import Data, Event, Kind, Mark
+from diffkeeper.model.holes import Holes
 from diffkeeper.model.imports import Importer
 from diffkeeper.model.late import Late
 from diffkeeper.model.ledger import Ledger, meta_of
@@ -27,6 +28,8 @@ from diffkeeper.model.observation import (
     EntryRead,
     EventsLost,
     Flag,
+    HoleFound,
+    HoleReread,
     Inode,
     LateData,
     NameChanged,
@@ -78,6 +81,7 @@ class Resolver:
         self._importer = Importer(self._ledger, self._content)
         self._walker = PathWalker(tree, root_paths or {})
         self._naming = Naming(self._ledger, self._walker, self._content, self._importer)
+        self._holes = Holes(self._ledger, self._importer)
         self._output_offsets: dict[int, int] = {}
         self.counters = self._ledger.counters
         self._handlers: dict[type[Observation], _Handler] = {
@@ -94,6 +98,8 @@ class Resolver:
             DirectorySeen: lambda seen, late, is_exact: self._importer.directory_seen(seen),
             EntryRead: lambda seen, late, is_exact: self._importer.entry_read(seen),
             LateData: lambda seen, late, is_exact: self._importer.late_data(seen),
+            HoleFound: lambda seen, late, is_exact: self._holes.found(seen),
+            HoleReread: self._holes.reread,
             EventsLost: self._events_lost,
             Sampled: self._sampled,
         }
@@ -310,6 +316,8 @@ class Resolver:
         )
 
     def _attribute_changed(self, seen: AttributeChanged, late: tuple[Late, ...], is_exact: bool) -> None:
+        if seen.flags & Flag.HOLE:
+            return self._holes.attribute(seen)
         node = self._ledger.find(seen.inode)
         kind = _ATTRIBUTE_KINDS.get(seen.op)
         if node is None or kind is None:

@@ -12,6 +12,7 @@ from diffkeeper.model import attributes
 from diffkeeper.model.event import (
     RESYNC_CONFIRMED,
     RESYNC_CONTENT,
+    RESYNC_EXTENT,
     RESYNC_NO_XATTR,
     RESYNC_REMOVED,
     RESYNC_XATTR,
@@ -37,6 +38,7 @@ _REASONS = {
     Mark.INEXACT: "read later than it was written",
     Mark.LATE: "events came out of order",
 }
+_UNEXPLAINED = "changed by nothing that was recorded"  # until it was read again
 _DOUBTS = int(Mark.AMBIGUOUS | Mark.INEXACT | Mark.LATE)
 _DEFAULT_MODES = {
     Kind.MKDIR: stat.S_IFDIR | 0o755,
@@ -213,12 +215,27 @@ class Tree(Namespace):
     def _resync_content(self, event: Event) -> None:
         """Replace all bytes of a file, what no data covers being a hole, or take away the doubt about them."""
         node = self.nodes.get(event.node)
-        if node is None or event.detail not in (RESYNC_CONTENT, RESYNC_CONFIRMED):
+        if node is None:
+            return
+        if not event.detail and event.marks & Mark.HOLE:
+            _add_reason(node, _UNEXPLAINED)
+        elif event.detail == RESYNC_EXTENT:
+            self._resync_extent(node, event)
+        if event.detail not in (RESYNC_CONTENT, RESYNC_CONFIRMED):
             return
         node.inexact = ""
         if event.detail == RESYNC_CONFIRMED or node.content is None:
             return
         node.content = ExtentMap()
+        for data in event.data:
+            node.content.write(data.offset, data.length, data.blob, data.start)
+        node.content.truncate(event.size)
+        _doubt(node, event.marks)
+
+    def _resync_extent(self, node: Node, event: Event) -> None:
+        node.inexact = "; ".join(reason for reason in node.inexact.split("; ") if reason != _UNEXPLAINED)
+        if node.content is None:
+            return
         for data in event.data:
             node.content.write(data.offset, data.length, data.blob, data.start)
         node.content.truncate(event.size)
@@ -289,6 +306,11 @@ def _doubt(node: Node, marks: Mark) -> None:
     if int(marks) & _DOUBTS:
         reasons = [reason for mark, reason in _REASONS.items() if marks & mark and reason not in node.inexact]
         node.inexact = "; ".join(filter(None, [node.inexact, *reasons]))
+
+
+def _add_reason(node: Node, reason: str) -> None:
+    if reason not in node.inexact:
+        node.inexact = "; ".join(filter(None, [node.inexact, reason]))
 
 
 _Handler = Callable[[Tree, Event], None]

@@ -14,6 +14,8 @@ _DOUBTS = {
     "ambiguous": "events are not certain as to file or offset",
     "inexact": "writes were read later than they were made",
     "unknown": "events have bytes that nobody read",
+    "unexplained": "changes that no recorded call explains were read again",
+    "unexplained_unread": "changes that no recorded call explains could not be read again",
     "late": "events were recorded out of order",
     "identity_conflicts": "files took the identity of others",
     "mapped_missed": "files that were mapped could not be looked at",

@@ -11,7 +11,7 @@ from diffkeeper.model.late import Late
 from diffkeeper.model.observation import DataWritten, LateData, OutputWritten
 from diffkeeper.model.tree import fallocate
 
-ALL_MARKS = [Mark(bits) for bits in range(128)]
+ALL_MARKS = [Mark(bits) for bits in range(256)]
 _Chunk = tuple[int, bytes]  # offset in the file, bytes
 
 

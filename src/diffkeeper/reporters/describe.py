@@ -24,6 +24,7 @@ _LABELS = {
     Mark.UNRESOLVED: "UNRESOLVED",
     Mark.LATE: "LATE",
     Mark.MAPPED: "MAPPED",
+    Mark.HOLE: "HOLE",
 }
 OPS = {int(kind): f"{kind.name:<8} " for kind in Kind}
 """How operations begin their lines."""
