@@ -23,7 +23,7 @@ _Static_assert(HEADER == 40, "store/journal.py reads 40 bytes");
 
 static uint32_t crc_table[8][256];
 
-static void make_crc_table(void)
+void crc32_prepare(void)
 {
 	for (uint32_t i = 0; i < 256; i++) {
 		uint32_t crc = i;
@@ -40,10 +40,9 @@ static void make_crc_table(void)
 		}
 }
 
-static uint32_t crc32_of(const unsigned char *bytes, size_t length)
+uint32_t crc32_of(const unsigned char *bytes, size_t length, uint32_t crc)
 {
-	uint32_t crc = ~0u;
-
+	crc = ~crc;
 	for (; length >= 8; bytes += 8, length -= 8) {
 		uint32_t low, high;
 
@@ -73,7 +72,7 @@ void segments_init(struct segments *segments, uint64_t trace_id)
 	segments->used = HEADER;
 	segments->buffer = malloc(HEADER + LARGEST + BATCH);
 	segments->is_failed = !segments->buffer;
-	make_crc_table();
+	crc32_prepare();
 }
 
 static void append(struct segment **first, struct segment **last, struct segment *segment)
@@ -204,7 +203,7 @@ static void write_batch(struct segments *segments, uint16_t kind)
 		.length = length - HEADER,
 	};
 	commit_faults(segments, header);
-	header->crc = crc32_of(segments->buffer, length);
+	header->crc = crc32_of(segments->buffer, length, 0);
 	if (!write_all(segments->current->fd, segments->buffer, length, segments->at)) {
 		segments->is_failed = true;
 		return;

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from dataclasses import field, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Protocol
 
-from diffkeeper.baseline_content import ChunkSink, Content, EncodeChunk, read_content
+from diffkeeper.baseline_content import ChunkSink, Content, EncodeChunk, open_as_seen, read_content
 from diffkeeper.baseline_format import KIND_ENTRIES, BaselineEntry, ContentState, encode_entry
 from diffkeeper.baseline_index import Directory, Found, Unread, Walk, WalkReport, inode_of
 from diffkeeper.model.values import dataclass
@@ -34,32 +35,47 @@ _WAITING_GROUPS = 16
 _NOT_READ = Content(ContentState.NOT_KEPT)
 _PROMISED = Content(ContentState.PROMISED)
 
+_ANY_BYTES = 1 << 62
 SMALL_BYTES = 64 << 10  # what is not larger is copied before the command, the rest when it is about to change
 BUDGET_BYTES = 256 << 20  # of small files
 
-Keeps = Callable[["Found"], bool]  # is the content of a regular file to be kept?
+Cover = Callable[["Sequence[LargeFile]"], "list[bool]"]  # hold leases on open files; which are leased?
 Progress = Callable[[int, int], None]  # (entries, bytes of content) so far
 
 
-def keep_all(found: Found) -> bool:
-    """Keep the content of every file."""
-    return True
+@dataclass(frozen=True, slots=True)
+class LargeFile:
+    """Hold an open file that is not copied unless it is about to change, and what it was when it was indexed."""
+
+    fd: int
+    index: int
+    size: int
+    mtime_ns: int
+    nlink: int
 
 
-class Budget:
-    """Keep the content of small files until there are too many of them."""
+class Selection:
+    """Say of which files the content is kept, and when it is copied."""
 
-    def __init__(self, most_bytes: int = BUDGET_BYTES) -> None:
-        """Keep no more than that in all."""
-        self.left_bytes = most_bytes
+    def __init__(self, small_bytes: int, budget_bytes: int, cover: Cover | None = None) -> None:
+        """Copy small files at once, larger ones only where ``cover`` cannot, and no more than the budget in all."""
+        self.small_bytes = small_bytes
+        self.cover = cover
+        self._left_bytes = budget_bytes
+        self._lock = threading.Lock()
 
-    def takes(self, found: Found) -> bool:
-        """Say whether a file is to be kept; counts it if so."""
-        size = found.status.st_size
-        if size > min(SMALL_BYTES, self.left_bytes):
-            return False
-        self.left_bytes -= size
-        return True
+    @classmethod
+    def everything(cls) -> Selection:
+        """Return the selection of all files."""
+        return cls(_ANY_BYTES, _ANY_BYTES)
+
+    def takes(self, size: int) -> bool:
+        """Say whether a file of that size may be copied now; counts it if so. May be called from several threads."""
+        with self._lock:
+            if size > self._left_bytes:
+                return False
+            self._left_bytes -= size
+            return True
 
 
 class BatchWriter(Protocol):
@@ -98,27 +114,27 @@ def take_baseline(
     *,
     encode: EncodeChunk | None,
     rules: Rules,
-    keeps: Keeps = keep_all,
+    selection: Selection | None = None,
     skip: Iterable[tuple[int, int]] = (),
     progress: Progress = lambda entries, content_bytes: None,
 ) -> BaselineReport:
     """Write the baseline of the roots to the journal and return what it holds.
 
-    ``encode`` turns a chunk into its stored value; None leaves content out (``--baseline index``), else ``keeps`` says
-    of which regular files it is kept. ``skip`` are
-    (s_dev, inode) of what must not be looked at, the trace's own directory. Raises RecordError when a root cannot be
+    ``encode`` turns a chunk into its stored value; None leaves content out (``--baseline index``), else
+    ``selection`` says of which regular files it is kept, by default all. ``skip`` are (s_dev, inode) of what must not
+    be looked at, the trace's own directory. Raises RecordError when a root cannot be
     read; anything below a root that cannot be read is listed in the report.
     """
     report = BaselineReport(time.monotonic_ns())
     walked = WalkReport(report.unread, report.mounts_left_out)
     walks = [Walk(root.path, root.label, rules, frozenset(skip), walked) for root in roots]
     scribe = _Scribe(writer, report, progress, ChunkSink(writer.append, encode) if encode else None)
-    _take(walks, scribe, keeps)
+    _take(walks, scribe, selection or Selection.everything())
     report.ended_ns = time.monotonic_ns()
     return report
 
 
-def _take(walks: list[Walk], scribe: _Scribe, keeps: Keeps) -> None:
+def _take(walks: list[Walk], scribe: _Scribe, selection: Selection) -> None:
     """Write the entries of the roots, then what is below them."""
     firsts = [walk.root_entry() for walk in walks]
     for first in firsts:
@@ -129,7 +145,7 @@ def _take(walks: list[Walk], scribe: _Scribe, keeps: Keeps) -> None:
             scribe.write_all(directory.entries, [_NOT_READ] * len(directory.entries))
             directory.close()
     else:
-        _Readers(scribe, scribe.sink, keeps).read(directories)
+        _Readers(scribe, scribe.sink, selection).read(directories)
     scribe.flush()
 
 
@@ -208,9 +224,10 @@ class _Readers:
     Memory is bounded: at most ``_WAITING_GROUPS`` groups are on their way, and each thread holds one chunk.
     """
 
-    def __init__(self, scribe: _Scribe, sink: ChunkSink, keeps: Keeps) -> None:
+    def __init__(self, scribe: _Scribe, sink: ChunkSink, selection: Selection) -> None:
         """Start without work."""
-        self._keeps = keeps
+        self._selection = selection
+        self._large: set[tuple[int, int]] = set()  # files with several names that were met
         self._scribe = scribe
         self._sink = sink
         self._linked: dict[tuple[int, int], Content] = {}  # content of files with several names, by device and inode
@@ -218,7 +235,7 @@ class _Readers:
 
     def read(self, directories: Iterator[Directory]) -> None:
         """Read everything; a tree of one group is not worth the start of a thread."""
-        groups = (group for directory in directories for group in _groups(directory, self._keeps))
+        groups = (group for directory in directories for group in self._groups(directory))
         first = list(islice(groups, 2))
         if len(first) == 2:
             self._read_in_threads(chain(first, groups))
@@ -244,7 +261,27 @@ class _Readers:
 
     def _read_group(self, group: _Group) -> list[Content]:
         """Read the files of a group (in a thread)."""
-        return [self._read_one(group.directory.fd, found) for found in group.entries]
+        contents = [self._read_one(group.directory.fd, found) for found in group.entries]
+        large = [place for place, found in enumerate(group.entries) if found.is_large]
+        for place in self._left_uncovered(group, large) if large else ():
+            found = group.entries[place]
+            if self._selection.takes(found.status.st_size):
+                contents[place] = read_content(group.directory.fd, found, self._sink)
+        return contents
+
+    def _left_uncovered(self, group: _Group, places: Sequence[int]) -> list[int]:
+        """Have large files leased; return those that are not."""
+        cover = self._selection.cover
+        if cover is None:
+            return list(places)
+        opened = {place: fd for place in places if (fd := open_as_seen(group.directory.fd, group.entries[place])) >= 0}
+        try:
+            files = [_large_file(fd, group.entries[place]) for place, fd in opened.items()]
+            leased = {place for place, is_leased in zip(opened, cover(files), strict=True) if is_leased}
+        finally:
+            for fd in opened.values():
+                os.close(fd)
+        return [place for place in places if place not in leased]
 
     def _read_one(self, directory_fd: int, found: Found) -> Content:
         """Read one entry, once for all names of a file (two threads may both do it: harmless)."""
@@ -258,6 +295,35 @@ class _Readers:
             self._linked[key] = content
         return content
 
+    def _groups(self, directory: Directory) -> Iterator[_Group]:
+        """Cut the entries of a directory into tasks that are worth a thread's while."""
+        group: list[Found] = []
+        group_bytes = 0
+        for found in directory.entries:
+            if len(group) >= _GROUP_FILES or group_bytes >= _GROUP_BYTES:
+                yield _Group(directory, group, is_last=False)
+                group, group_bytes = [], 0
+            group.append(found)
+            if not found.is_excluded and stat.S_ISREG(found.status.st_mode):
+                self._select(found)
+                group_bytes += found.status.st_size if found.is_kept else 0
+        yield _Group(directory, group, is_last=True)
+
+    def _select(self, found: Found) -> None:
+        """Decide, in the order of the walk, whether a file is read at once or is to be covered."""
+        size = found.status.st_size
+        found.is_kept = size <= self._selection.small_bytes and self._selection.takes(size)
+        found.is_large = not found.is_kept and self._is_first(found)
+
+    def _is_first(self, found: Found) -> bool:
+        """Say whether a file was not yet met under another name: its bytes are promised to the first."""
+        if found.status.st_nlink == 1:
+            return True
+        key = found.status.st_dev, found.status.st_ino
+        is_first = key not in self._large
+        self._large.add(key)
+        return is_first
+
     def _finish_one(self) -> None:
         """Wait for the oldest group and write its entries."""
         group, future = self._waiting.popleft()
@@ -269,15 +335,6 @@ class _Readers:
             group.directory.close()
 
 
-def _groups(directory: Directory, keeps: Keeps) -> Iterator[_Group]:
-    """Cut the entries of a directory into tasks that are worth a thread's while."""
-    group: list[Found] = []
-    group_bytes = 0
-    for found in directory.entries:
-        if len(group) >= _GROUP_FILES or group_bytes >= _GROUP_BYTES:
-            yield _Group(directory, group, is_last=False)
-            group, group_bytes = [], 0
-        group.append(found)
-        found.is_kept = not found.is_excluded and stat.S_ISREG(found.status.st_mode) and keeps(found)
-        group_bytes += found.status.st_size if found.is_kept else 0
-    yield _Group(directory, group, is_last=True)
+def _large_file(fd: int, found: Found) -> LargeFile:
+    status = found.status
+    return LargeFile(fd, found.index, status.st_size, status.st_mtime_ns, status.st_nlink)

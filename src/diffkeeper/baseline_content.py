@@ -99,6 +99,19 @@ def read_content(directory_fd: int, found: Found, sink: ChunkSink) -> Content:
         os.close(fd)
 
 
+def open_as_seen(directory_fd: int, found: Found) -> int:
+    """Open a file if it still is the one that was seen, else return -1."""
+    try:
+        fd = _open_file(found.name, directory_fd)
+    except OSError:
+        return -1
+    status = os.fstat(fd)
+    if (status.st_dev, status.st_ino) == (found.status.st_dev, found.status.st_ino):
+        return fd
+    os.close(fd)
+    return -1
+
+
 def _open_file(name: bytes, directory_fd: int) -> int:
     """Open a file, without changing its access time where that is allowed (owner or root)."""
     try:

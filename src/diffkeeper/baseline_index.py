@@ -42,7 +42,8 @@ class Found:
     generation: int = GENERATION_UNKNOWN
     target: bytes = b""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
-    is_kept: bool = False  # its content is to be read
+    is_kept: bool = False  # its content is read at once
+    is_large: bool = False  # its content is copied when it is about to change
     is_excluded: bool = False  # in the index, so that events can be placed, but its content is not read
 
 

@@ -6,6 +6,8 @@
     segments  numbers, with descriptors            progress  see Progress; unasked, after segments were filled
     adopt     pid of the held command              adopted
     stop                                           stopped   see Progress; everything is in the segments
+    hold      a holder's socket and its image       (no answer; a holder that cannot be had closes its socket)
+              file, as descriptors
     enough    no more segments will come           failed    error class and message, instead of any answer
 
 Descriptors travel with the message that names them, in its order. A closed socket ends the helper.

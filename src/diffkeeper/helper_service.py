@@ -15,6 +15,7 @@ import signal
 import socket
 import stat
 import struct
+import time
 
 from diffkeeper import faults, native
 from diffkeeper import helper_protocol as protocol
@@ -22,6 +23,8 @@ from diffkeeper.errors import DiffkeeperError, RecordError
 
 _TICK_MS = 25
 _SECONDS_TO_DRAIN_AFTER_RECORDER = 1
+_SILENT_NS = 5_000_000_000  # a holder that does not answer for so long keeps others waiting
+_HOLDER_STEP_S = 0.002
 
 
 def main(arguments: list[str]) -> int:
@@ -70,6 +73,7 @@ class Helper:
         self._stopping: _Stopping | None = None
         self._faults: dict[str, int] = {}
         self._segments = 0
+        self._holders: list[native.Holder] = []
 
     def serve(self) -> None:
         """Answer messages until the recorder stops the capture or closes the socket."""
@@ -86,8 +90,10 @@ class Helper:
                 if self._stopping is not None:
                     poll.register(self._stopping.wakes, select.POLLIN)
             if self._stopping is not None and self._stopping.is_done():
-                return self._send_progress("stopped", self._stopping.result())
+                self._send_progress("stopped", self._stopping.result())
+                return self._await_holders()
             self._report_filled()
+            self._watch_holders()
 
     def _answer(self, message: protocol.Message, descriptors: list[int]) -> None:
         """Do what one message asks."""
@@ -97,6 +103,8 @@ class Helper:
             self._add_segments(message["numbers"], descriptors)
         elif message["op"] == "adopt":
             self._adopt(message["pid"])
+        elif message["op"] == "hold":
+            self._hold(message, descriptors)
         elif message["op"] == "stop":
             self._stopping = _Stopping(self._running())
         elif message["op"] == "enough":
@@ -143,6 +151,27 @@ class Helper:
         self._running().adopt(pid)
         protocol.send(self._connection, {"op": "adopted"})
 
+    def _hold(self, message: protocol.Message, descriptors: list[int]) -> None:
+        """Start a holder of leases, which the recorder's side then talks to itself."""
+        try:
+            socket_end, images = descriptors
+            check_segment(images, self._peer_uid)
+            if not stat.S_ISSOCK(os.fstat(socket_end).st_mode):
+                raise RecordError("a holder is spoken to through a socket")
+            self._holders.append(native.Holder(socket_end, images, message["trace_id"], message["most"]))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _watch_holders(self) -> None:
+        self._holders = [one for one in self._holders if not one.has_ended(_SILENT_NS)]
+
+    def _await_holders(self) -> None:
+        """Wait for the holders to copy what is left; they end with their sockets to the recorder."""
+        while self._holders:
+            self._watch_holders()
+            time.sleep(_HOLDER_STEP_S)
+
     def _report_filled(self) -> None:
         if self._capture is None:
             return
@@ -155,6 +184,7 @@ class Helper:
         signal.alarm(_SECONDS_TO_DRAIN_AFTER_RECORDER)
         if self._capture is not None and self._stopping is None:
             self._capture.stop()
+        self._await_holders()
 
     def _running(self) -> native.Capture:
         if self._capture is None:

@@ -151,6 +151,13 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     ),
 }
 
+_SIGNATURES |= {
+    "dk_holder_start": (ctypes.c_void_p, (ctypes.c_int, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint32)),
+    "dk_holder_watch": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_uint64)),
+    "dk_holder_pid": (ctypes.c_int, (ctypes.c_void_p,)),
+    "dk_holder_free": (None, (ctypes.c_void_p,)),
+}
+
 _library: ctypes.CDLL | None = None
 
 
@@ -174,6 +181,26 @@ def inode_generations(dirfd: int, names: Sequence[bytes]) -> list[int]:
     out = (ctypes.c_int64 * len(names))()
     library.dk_generations(dirfd, b"\0".join(names), len(names), out)
     return list(out)
+
+
+class Holder:
+    """Run a process that holds leases (native/holder.c); it ends when the other end of its socket is closed."""
+
+    def __init__(self, socket: int, images: int, trace_id: int, most: int = 0) -> None:
+        """Fork it; both descriptors stay the caller's. ``most`` limits its leases. Raises RecordError."""
+        library = _load()
+        started = library.dk_holder_start(socket, images, trace_id, most) if library is not None else None
+        if library is None or started is None:
+            raise RecordError("no holder of leases could be started")
+        self._library, self._started = library, started
+        self.pid: int = library.dk_holder_pid(started)
+
+    def has_ended(self, silent_ns: int) -> bool:
+        """Say whether it has ended; kill it if it was stopped or has been silent for so long: somebody may wait."""
+        if self._started is not None and self._library.dk_holder_watch(self._started, silent_ns):
+            self._library.dk_holder_free(self._started)
+            self._started = None
+        return self._started is None
 
 
 def refusal(*, with_privileges: bool = True) -> str | None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from diffkeeper import engines
+from diffkeeper.baseline import BUDGET_BYTES
 from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine
 from diffkeeper.errors import RecordError
 from diffkeeper.launch import check_command
@@ -34,7 +35,9 @@ def record(
     *,
     state_dir: str | os.PathLike[str] = "diffkeeper-trace",
     watch: Sequence[str | os.PathLike[str]] = (".",),
-    baseline: str = "full",
+    baseline: str = "touched",
+    baseline_budget_bytes: int = BUDGET_BYTES,
+    leases: bool = True,
     exclude: Sequence[str] = (),
     force: bool = False,
     timeout: float | None = None,
@@ -49,6 +52,9 @@ def record(
 ) -> Outcome:
     """Run ``argv`` and record what it and every other process change below the watched directories.
 
+    ``baseline`` says what is kept from before the command: ``touched`` copies small files first, as many as
+    ``baseline_budget_bytes`` allow, and larger ones when somebody is about to change them, if ``leases`` may be held
+    for that; ``full`` copies all, ``index`` nothing.
     ``timeout`` is in seconds, as is ``mmap_interval``, the time between two looks at files that are mapped shared and
     writable, whose bytes change without a call. With ``verify`` the last state is held against the files when the
     command has ended, and what differs is read back. ``environment`` replaces this process's own. With
@@ -83,6 +89,8 @@ def record(
             baseline_done,
             verify,
             max(int(mmap_interval * 1e9), _SHORTEST_MAPPED_INTERVAL_NS),
+            baseline_budget_bytes,
+            leases,
         )
         stack.callback(chosen.close)
         outcome = Session(settings, chosen, roots, directory).run()

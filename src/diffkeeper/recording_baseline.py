@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffkeeper.baseline import BUDGET_BYTES, BaselineRoot, Budget, Progress, keep_all, take_baseline
+from diffkeeper.baseline import SMALL_BYTES, BaselineRoot, Cover, Progress, Selection, take_baseline
 from diffkeeper.rules import Rules
 from diffkeeper.store import deltas
 from diffkeeper.store.format import SessionFacts
@@ -19,7 +19,8 @@ def take(
     facts: SessionFacts,
     roots: Sequence[WatchRoot],
     progress: Progress,
-    budget_bytes: int = BUDGET_BYTES,
+    budget_bytes: int,
+    cover: Cover | None,
 ) -> None:
     """Index the roots and keep content: of small files (``touched``), of every regular file (``full``) or of none."""
     writer = JournalWriter(path, facts.trace_id)
@@ -28,7 +29,7 @@ def take(
             [BaselineRoot(root.path, root.label) for root in roots],
             writer,
             encode=None if facts.baseline == "index" else deltas.encode,
-            keeps=Budget(budget_bytes).takes if facts.baseline == "touched" else keep_all,
+            selection=Selection(SMALL_BYTES, budget_bytes, cover) if facts.baseline == "touched" else None,
             rules=Rules.from_patterns(facts.excludes),
             skip=[device_and_inode(path)],
             progress=progress,

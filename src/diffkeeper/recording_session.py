@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from diffkeeper.baseline import BUDGET_BYTES, Cover
 from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine, EngineRequest
 from diffkeeper.errors import DiffkeeperError, StateDirectoryError
 from diffkeeper.file_time import file_time_ns, next_file_time_ns
@@ -22,6 +23,7 @@ from diffkeeper.launch import HeldCommand, hold_command, ignored_signals
 from diffkeeper.model.values import dataclass
 from diffkeeper.model.verdict import Verdict, judge
 from diffkeeper.recording_journal import RingJournal
+from diffkeeper.recording_leases import Leases
 from diffkeeper.state_directory import StateDirectory
 from diffkeeper.store.format import SESSION_NAME, RootFacts, SessionFacts, TraceLock, dump_session, write_session
 from diffkeeper.supervise import Ending, Supervision
@@ -34,6 +36,7 @@ FAILURES = "failures"  # the key of engine_facts that lists why a trace is not c
 
 Announce = Callable[[str], None]
 BaselineProgress = Callable[[int, int], None]  # (entries, bytes of content) so far
+_Take = Callable[[Path, SessionFacts, Sequence[WatchRoot], BaselineProgress, int, "Cover | None"], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Settings:
     baseline_done: Callable[[], None]
     verify: bool = True
     mapped_interval_ns: int = MAPPED_INTERVAL_NS
+    baseline_budget_bytes: int = BUDGET_BYTES
+    leases: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ class Session:
         self._directory = directory
         self._failures: list[str] = []
         self._verifies = False
+        self._leases: Leases | None = None
         self._facts = _first_facts(settings, engine.name, roots)
 
     def run(self) -> Outcome:
@@ -152,8 +158,19 @@ class Session:
         self._verifies = self._settings.verify and engine_facts.is_live
         self._settings.announce(_first_line(self._facts, path))
         self._facts.baseline_realtime_ns = file_time_ns()
-        take(path, self._facts, self._roots, self._settings.baseline_progress)
+        self._take_baseline(stack, take, roots)
         self._settings.baseline_done()
+
+    def _take_baseline(self, stack: contextlib.ExitStack, take: _Take, roots: Sequence[int]) -> None:
+        settings, path, facts = self._settings, self._directory.path, self._facts
+        if settings.baseline == "touched" and settings.leases:
+            self._leases = stack.enter_context(Leases(path, facts.trace_id, self._engine, roots))
+        cover = None if self._leases is None else self._leases.cover
+        take(path, facts, self._roots, settings.baseline_progress, settings.baseline_budget_bytes, cover)
+        if self._leases is not None:
+            self._leases.settle()
+            facts.counters["leases"] = self._leases.leased
+            facts.counters["leases_refused"] = self._leases.refused
 
     def _give_up(self, stack: contextlib.ExitStack, held: HeldCommand) -> None:
         held.abandon()
@@ -193,6 +210,9 @@ class Session:
         self._facts.stopped_realtime_ns = next_file_time_ns() if self._verifies else file_time_ns()
         with self._noting_failures("the last changes may be missing"):
             self._note_losses(self._journal.stop())
+        if self._leases is not None:
+            self._leases.finish()
+            self._facts.counters["uncovered"] = self._leases.uncovered
         self._engine.release()
 
     def _note_losses(self, lost: Mapping[str, int]) -> None:
@@ -319,7 +339,7 @@ def _exit_code(ending: Ending) -> int:
     return os.WEXITSTATUS(ending.wait_status)
 
 
-def _import_what_comes_next() -> Callable[[Path, SessionFacts, Sequence[WatchRoot], BaselineProgress], None]:
+def _import_what_comes_next() -> _Take:
     import diffkeeper.processing.processor  # RocksDB, after the command; nobody waits for it now
     import diffkeeper.verification.run  # noqa: F401
     from diffkeeper.recording_baseline import take

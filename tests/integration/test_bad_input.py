@@ -51,7 +51,7 @@ RECORD = [
     ([], 125, "Missing argument", "--help"),
     (["--"], 125, "Missing argument", "--help"),
     (["--nonsense", "--", "true"], 125, "No such option '--nonsense'", "--help"),
-    (["--baseline", "some", "--", "true"], 125, "'some'", "'full', 'index'"),
+    (["--baseline", "some", "--", "true"], 125, "'some'", "'touched', 'full', 'index'"),
     (["--timeout", "soon", "--", "true"], 125, "'soon' is not a duration", "write 90s"),
     (["--engine", "magic", "--", "true"], 125, "'magic'", "'ebpf'"),
     (["--watch", "missing", "--", "true"], 125, "no such directory", "correct --watch"),

@@ -24,6 +24,8 @@ from diffkeeper.sudo import become, find_invoker
 from diffkeeper.verification.result import DONE
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(?:s|\Z))?(?:(\d+)ms)?", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,12})([KMG]?)", re.ASCII | re.IGNORECASE)
+_SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 _OWN_CODES = (CommandNotFoundError, CommandNotExecutableError)
 
 
@@ -38,6 +40,18 @@ class _Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gen
             self.fail(f"{value!r} is not a duration; write 90s, 2m30s or 1h", parameter, context)
         hours, minutes, seconds, milliseconds = match.groups(default="0")
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds) + int(milliseconds) / 1000
+
+
+class _Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # as above
+    """Read 64K, 256M, 2G or plain bytes, as bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int:
+        match = _SIZE.fullmatch(str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a size; write 64K, 256M or 2G", parameter, context)
+        return int(match[1]) << _SHIFTS[match[2].upper()]
 
 
 class _Terminated(KeyboardInterrupt):
@@ -68,9 +82,25 @@ class _Terminated(KeyboardInterrupt):
 @click.option(
     "--baseline",
     type=click.Choice(BASELINES),
-    default="full",
+    default=BASELINES[0],
     show_default=True,
-    help="Keep the content of all files from before the command, or only names and metadata.",
+    help="Whose content to keep from before the command: of small files and those that are about to change, "
+    "of all, or of none. Names and metadata are always kept.",
+)
+@click.option(
+    "--baseline-budget",
+    type=_Size(),
+    default="256M",
+    show_default=True,
+    metavar="SIZE",
+    help="With --baseline touched, copy no more than that before the command starts.",
+)
+@click.option(
+    "--leases/--no-leases",
+    default=True,
+    show_default=True,
+    help="With --baseline touched, hold file leases, so that a file is copied when somebody opens it for writing. "
+    "Without them large files are copied first, as far as the budget goes.",
 )
 @click.option(
     "--exclude",
@@ -114,6 +144,8 @@ def command(
     state_dir: str,
     watch: tuple[str, ...],
     baseline: str,
+    baseline_budget: int,
+    leases: bool,
     exclude: tuple[str, ...],
     force: bool,
     timeout: float | None,
@@ -143,6 +175,8 @@ def command(
             state_dir=state_dir,
             watch=watch,
             baseline=baseline,
+            baseline_budget_bytes=baseline_budget,
+            leases=leases,
             exclude=exclude,
             force=force,
             timeout=timeout,

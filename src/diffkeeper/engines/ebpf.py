@@ -103,6 +103,14 @@ class EbpfEngine:
             message = {"op": "segments", "numbers": [number for number, _ in part]}
             protocol.send(self._open(), message, [descriptor for _, descriptor in part])
 
+    def hold(self, socket: int, images: int, trace_id: int, most: int) -> bool:
+        """Have the helper fork a holder."""
+        with contextlib.suppress(OSError):  # a helper that is gone shows elsewhere
+            message = {"op": "hold", "trace_id": trace_id, "most": most}
+            protocol.send(self._open(), message, [socket, images])
+            return True
+        return False
+
     def fileno(self) -> int:
         """Return the socket's descriptor."""
         return -1 if self._connection is None else self._connection.fileno()

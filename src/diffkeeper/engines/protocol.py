@@ -103,6 +103,14 @@ class Engine(Protocol):
         """Give more free segments as (number, descriptor); the descriptors stay the caller's."""
         ...
 
+    def hold(self, socket: int, images: int, trace_id: int, most: int) -> bool:
+        """Have a process hold leases for whoever has the other end of ``socket``; False where the engine cannot.
+
+        It writes images of files into ``images`` and takes no more than ``most`` leases (0: what the system allows).
+        Both descriptors stay the caller's.
+        """
+        ...
+
     def fileno(self) -> int:
         """Return a descriptor that is readable when ``progress`` has news, or -1."""
         ...

@@ -65,6 +65,10 @@ class ScriptedEngine:
         """Take segments; the caller may close its descriptors."""
         self._segments += [(number, os.dup(descriptor)) for number, descriptor in segments]
 
+    def hold(self, socket: int, images: int, trace_id: int, most: int) -> bool:
+        """Hold nothing."""
+        return False
+
     def fileno(self) -> int:
         """Return -1: it never has news."""
         return -1

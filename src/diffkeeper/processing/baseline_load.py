@@ -17,6 +17,7 @@ from diffkeeper.baseline_format import (
 )
 from diffkeeper.model.event import Meta
 from diffkeeper.model.extents import ExtentMap
+from diffkeeper.model.node import Node
 from diffkeeper.model.observation import Inode
 from diffkeeper.model.promised import has_promised, is_promised, promised_blob
 from diffkeeper.model.tree import Tree
@@ -61,26 +62,36 @@ class BaselineLoader:
             node = self._tree.add_root(os.fsencode(label), entry.inode.identity, meta, dict(entry.xattrs))
         elif (known := self._tree.identities.get(entry.inode.identity)) is not None and not known.is_directory:
             self._tree.attach(known, self._numbers.get(entry.parent, 0), entry.name)
-            if entry.content == ContentState.KEPT and known.content is not None and _lacks_bytes(known.content):
-                known.content = self._content_of(entry)  # its first name was excluded, this one is not
-                self.promised.pop(known.number, None)
+            self._supply(known, entry)
             node = known
         else:
-            content = self._content_of(entry)
             node = self._tree.add(
                 self._numbers.get(entry.parent, 0),
                 entry.name,
                 entry.inode.identity,
                 meta,
-                content=content,
+                content=self._content_of(entry),
                 target=entry.target,
                 xattrs=dict(entry.xattrs),
             )
             if entry.content == ContentState.CHANGED:
                 node.inexact = CHANGED
-            if content is not None and is_promised(content.first_blob):
-                self.promised[node.number] = content.first_blob
+            self._note_promise(node)
         self._numbers[entry.index] = node.number
+
+    def _supply(self, node: Node, entry: BaselineEntry) -> None:
+        """Give bytes to a file whose first name was excluded, and this one is not."""
+        if node.content is None or not node.content.size:
+            return
+        is_better = entry.content == ContentState.PROMISED and node.content.has_unknown
+        if is_better or (entry.content == ContentState.KEPT and _lacks_bytes(node.content)):
+            node.content = self._content_of(entry)
+            self._note_promise(node)
+
+    def _note_promise(self, node: Node) -> None:
+        self.promised.pop(node.number, None)
+        if node.content is not None and is_promised(node.content.first_blob):
+            self.promised[node.number] = node.content.first_blob
 
     def _content_of(self, entry: BaselineEntry) -> ExtentMap | None:
         if not stat.S_ISREG(entry.inode.mode):

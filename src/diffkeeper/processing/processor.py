@@ -11,6 +11,7 @@ import contextlib
 import gc
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from diffkeeper.model.late import Settled
 from diffkeeper.model.observation import EventsLost, Flag, Observation
 from diffkeeper.model.resolve import BlobSink, Resolver
 from diffkeeper.processing.baseline_load import BaselineLoader
+from diffkeeper.processing.before_images import load_images
 from diffkeeper.processing.output import Output
 from diffkeeper.processing.resolver_state import restore, state_of
 from diffkeeper.processing.totals import Totals
@@ -70,6 +72,7 @@ class Processor:
         self._checkpoint_at = self._former.number if self._is_resumed else -1
         self._is_due = False
         self._uncommitted_bytes = 0
+        self._images: Counter[str] = Counter()  # what the holders of leases did
         self._decoder = Decoder()
         self._whole_to = self._read
         self._reached_ns = 0  # time of the last batch
@@ -141,6 +144,7 @@ class Processor:
         return self._totals
 
     def _finish(self) -> None:
+        self._images = load_images(self._trace_dir, self._facts().trace_id, self._output.content)
         self._advance()
         if self._resolver is None:
             if not self._progress.baseline_is_whole:
@@ -266,8 +270,9 @@ class Processor:
         self._output.append(events)
 
     def _count_missing(self) -> None:
-        """Count the files that were changed and whose bytes from before that nobody kept."""
+        """Count before-images, and the files that were changed and whose bytes from before that nobody kept."""
         assert self._resolver is not None, "what was changed is known once all is resolved"
+        self._resolver.counters.update(self._images)
         if self._facts().baseline == "touched":
             promised = self._loader.promised
             if self._is_resumed:

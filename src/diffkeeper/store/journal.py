@@ -26,6 +26,7 @@ from pathlib import Path
 
 from diffkeeper.model.values import dataclass
 from diffkeeper.store.format import JOURNAL_NAME
+from diffkeeper.store.images import image_files
 
 SEGMENT_BYTES = 16 << 20
 MAX_PAYLOAD_BYTES = 4 << 20
@@ -116,6 +117,8 @@ def remove_journal(trace: str | os.PathLike[str]) -> None:
     for path in directory.glob("*.seg"):
         if _NAME.fullmatch(path.name):
             path.unlink(missing_ok=True)
+    for path in image_files(trace):
+        path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         directory.rmdir()
 
