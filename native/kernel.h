@@ -43,6 +43,7 @@ static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (vo
 static long (*bpf_probe_read_user_str)(void *to, u32 size, const void *from) = (void *)114;
 static long (*bpf_ringbuf_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
 static void *(*bpf_ringbuf_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
+static void (*bpf_ringbuf_discard)(void *record, u64 flags) = (void *)133;
 static void (*bpf_ringbuf_submit)(void *record, u64 flags) = (void *)132;
 static u64 (*bpf_ringbuf_query)(void *ring, u64 flags) = (void *)134;
 static void *(*bpf_task_storage_get)(void *map, void *task, void *value, u64 flags) = (void *)156;
@@ -61,7 +62,15 @@ static long (*bpf_loop)(u32 times, void *callback, void *context, u64 flags) = (
 		bpf_probe_read_kernel((to), sizeof(*(to)), &from_->field); \
 	})
 
+#define enum_value(type, value) __builtin_preserve_enum_value(*(type *)value, 1)
+
+enum pageflags { PG_uptodate = 3 };
+
 #define core __attribute__((preserve_access_index))
+
+typedef struct {
+	int counter;
+} atomic_t;
 
 struct pt_regs {
 	unsigned long bp, bx, r10, r9, r8, ax, cx, dx, si, di, orig_ax;
@@ -160,10 +169,6 @@ struct xa_node {
 	unsigned long marks[3]; /* dirty, in writeback, to be written */
 } core;
 
-typedef struct {
-	int counter;
-} atomic_t;
-
 struct address_space {
 	struct xarray i_pages;
 	atomic_t i_mmap_writable;
@@ -236,6 +241,7 @@ struct mm_struct {
 } core;
 
 struct signal_struct {
+	atomic_t live; /* threads that have not begun to exit */
 	int group_exit_code;
 	u32 flags;
 } core;

@@ -6,7 +6,14 @@
 #ifndef DIFFKEEPER_MAPPED_BPF_H
 #define DIFFKEEPER_MAPPED_BPF_H
 
-enum { MOST_PAGES_A_CALL = 1024, TMPFS_MAGIC = 0x01021994 };
+enum {
+	PAGES_A_CALL = 1024,   /* sent at once; what is beyond that the sampler reads */
+	PAGES_BRIEFLY = 64,    /* before a call that may as well be about another file */
+	PAGES_A_WINDOW = 4096, /* of one file, so that calls in a loop do not send the same pages for ever */
+	WINDOW_NS = 100000000,
+	OWNED = 8,
+	TMPFS_MAGIC = 0x01021994
+};
 
 /* An inode that is, or was lately, mapped shared and writable; the key is that whose page cache is mapped. */
 struct watched {
@@ -15,7 +22,21 @@ struct watched {
 	u64 ino;
 	u32 written_back;
 	u32 is_marked;
+	u64 window_ns;
+	u64 window_pages;
 };
+
+/* What a process has mapped, and its children after it: looked at when it ends. */
+struct owned {
+	u64 caches[OWNED];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u32);
+	__type(value, struct owned);
+} owners SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -27,6 +48,8 @@ struct {
 
 struct dk_looked looked SEC(".data.looked") = {0};
 
+enum { OWN = 1, BRIEFLY = 2 }; /* the current process has it mapped; only a few pages */
+
 /* A walk over the pages of a file in memory; its state stands in a map for the verifier's sake. */
 struct page_walk {
 	u64 mapping;
@@ -37,10 +60,13 @@ struct page_walk {
 	u64 sent;
 	u64 cache;
 	u64 seen;
-	u64 since_ns;
+	u64 size; /* of the file */
+	u64 at;	  /* the page of the folio that is sent next */
 	u32 is_marked;
-	u32 is_cut;
-	u32 slot; /* where the folio stands in slots, and how many slots follow that are its own */
+	u32 is_cut; /* not all that was found could be sent */
+	u32 limit;
+	u32 is_own; /* the current process has it mapped */
+	u32 slot;   /* where the folio stands in slots, and how many slots follow that are its own */
 	u32 siblings;
 	u64 slots[64];
 };
@@ -211,6 +237,36 @@ static __always_inline u32 marks_dirty_pages(u64 cache)
 	return magic != TMPFS_MAGIC;
 }
 
+static __always_inline void note_owner(u64 cache)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct owned made = {0}, *known = bpf_map_lookup_elem(&owners, &pid);
+
+	if (!known) {
+		made.caches[0] = cache;
+		bpf_map_update_elem(&owners, &pid, &made, BPF_ANY);
+		return;
+	}
+	for (u32 i = 0; i < OWNED; i++) {
+		if (known->caches[i] == cache)
+			return;
+		if (!known->caches[i] || i == OWNED - 1) {
+			known->caches[i] = cache;
+			return;
+		}
+	}
+}
+
+/* A child has mapped what its parent has. */
+__noinline int inherit_owned(u32 parent, u32 child)
+{
+	struct owned *known = counters.watched ? bpf_map_lookup_elem(&owners, &parent) : 0;
+
+	if (known && parent != child)
+		bpf_map_update_elem(&owners, &child, known, BPF_ANY);
+	return 0;
+}
+
 /* Watch an inode and tell the helper; pid 0: the current task's process has mapped it, with descriptor fd, ~0: which is
  * not known. */
 __noinline int watch_inode(u64 seen, u64 cache, u32 fd, u32 pid)
@@ -228,6 +284,8 @@ __noinline int watch_inode(u64 seen, u64 cache, u32 fd, u32 pid)
 	ino_of(cache, &made.ino);
 	made.is_marked = marks_dirty_pages(cache);
 	known = bpf_map_lookup_elem(&watched, &cache);
+	if (pid && known && known->ino == made.ino)
+		return 1; /* its process was seen to map it */
 	if (!known || known->ino != made.ino) {
 		if (bpf_map_update_elem(&watched, &cache, &made, BPF_ANY))
 			lose(DK_LOST_TABLE, 0);
@@ -242,6 +300,7 @@ __noinline int watch_inode(u64 seen, u64 cache, u32 fd, u32 pid)
 		record.header.flags |= DK_F_OUTSIDER;
 	} else {
 		record.header.flags |= writer_flags(0);
+		note_owner(cache);
 	}
 	read_inode(&record.inode, (struct inode *)seen);
 	record.cache = cache;
@@ -363,6 +422,10 @@ int look(u64 *ctx)
 	struct address_space *mapping;
 	struct watched *known;
 
+	if (ctx[2] == 1) {
+		forget_watched(ctx[4]);
+		return 0;
+	}
 	looked.count = 0;
 	looked.cache = cache;
 	looked.next = ~0ULL;
@@ -376,10 +439,6 @@ int look(u64 *ctx)
 	known = bpf_map_lookup_elem(&watched, &cache);
 	looked.written_back = known ? known->written_back : 0;
 	looked.is_marked = known ? known->is_marked && !ctx[5] : 0;
-	if (ctx[2] == 1) {
-		forget_watched(cache);
-		return 0;
-	}
 	walk->mapping = (u64)mapping;
 	walk->index = ctx[1];
 	walk->is_marked = looked.is_marked;
@@ -388,13 +447,211 @@ int look(u64 *ctx)
 	return 0;
 }
 
-/* Pages are about to become clean: those that were stored into since the last look cannot be told afterwards. */
+/* ---- the pages' bytes, where a call is about to change what can be seen ---- */
+
+/* tmpfs holds pages that were only allocated, and stay as they were until they are used. */
+static __always_inline int is_filled(u64 folio)
+{
+	unsigned long flags = 0;
+
+	bpf_probe_read_kernel(&flags, sizeof(flags), (void *)folio); /* the first field, whatever its type */
+	return flags >> enum_value(enum pageflags, PG_uptodate) & 1;
+}
+
+/* One page to the ring; it is discarded if the cache holds another page there by the time it was read. */
+static __always_inline int send_page(struct page_walk *walk)
+{
+	u64 offset = walk->at << 12, length = walk->size - offset, page_bytes = counters.page_struct_bytes, from;
+	struct dk_mapped *record;
+	unsigned long first = 0;
+
+	if (!page_bytes)
+		return 1;
+	if (offset >= walk->size || !is_filled(walk->folio))
+		return 0;
+	read_field(&first, (struct folio *)walk->folio, index);
+	from = counters.linear_map + (((walk->folio - counters.page_array) / page_bytes + walk->at - first) << 12);
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record) + 4096, 0);
+	if (!record)
+		return 1;
+	fill_header(&record->header, DK_MAPPED, DK_OP_SAMPLE, sizeof(*record));
+	if (walk->is_own)
+		record->header.flags = writer_flags(0);
+	else
+		record->header.pid = record->header.tid = 0; /* the helper knows who has it mapped */
+	record->offset = offset;
+	record->cache = 0;
+	record->fd = 0;
+	if (length > 4096)
+		length = 4096;
+	record->payload = length;
+	record->header.size = sizeof(*record) + pad8(length);
+	read_inode(&record->inode, (struct inode *)walk->seen);
+	if (bpf_probe_read_kernel(record + 1, 4096, (void *)from) || find_folio(walk->cache, walk->at) != walk->folio) {
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return 1;
+	}
+	record->header.exit_ns = bpf_ktime_get_ns();
+	bpf_ringbuf_submit(record, wake(0));
+	return 0;
+}
+
+static long send_step(u32 index, void *context)
+{
+	struct page_walk *walk = page_walk();
+
+	if (!walk)
+		return 1;
+	if (!walk->folio || walk->at >= walk->index + walk->pages) {
+		if (walk->folio)
+			walk->index += walk->pages;
+		find_next();
+		walk->at = walk->index;
+		return walk->index == ~0ULL;
+	}
+	if (walk->sent >= walk->limit || used_bytes() > settings.ring_bytes / 2 || send_page(walk)) {
+		walk->is_cut = 1;
+		return 1;
+	}
+	walk->sent++;
+	walk->at++;
+	return 0;
+}
+
+/* May pages of a file be sent now? Calls in a loop would send the same ones again and again. */
+static __always_inline int is_in_window(struct watched *known)
+{
+	u64 now = bpf_ktime_get_ns();
+
+	if (now - known->window_ns > WINDOW_NS) {
+		known->window_ns = now;
+		known->window_pages = 0;
+	}
+	return known->window_pages < PAGES_A_WINDOW;
+}
+
+/* Send the pages of a watched inode that may have been stored into; 1: not all of them, 0: all, or it is not watched.
+ */
+__noinline int send_pages(u64 cache, u32 how)
+{
+	struct watched *known = bpf_map_lookup_elem(&watched, &cache);
+	struct page_walk *walk = page_walk();
+	u64 ino = 0, size = 0;
+
+	if (!known || !walk)
+		return 0;
+	ino_of(cache, &ino);
+	if (ino != known->ino || !is_readable((struct inode *)known->seen))
+		return 0;
+	if (!counters.linear_map || !is_in_window(known))
+		return 1;
+	read_field((s64 *)&size, (struct inode *)cache, i_size);
+	walk->mapping = mapping_of(cache);
+	walk->cache = cache;
+	walk->seen = known->seen;
+	walk->size = size;
+	walk->is_marked = known->is_marked;
+	walk->is_own = how & OWN;
+	walk->limit = how & BRIEFLY ? PAGES_BRIEFLY : PAGES_A_CALL;
+	walk->index = walk->folio = walk->at = walk->pages = walk->sent = 0;
+	walk->is_cut = 1; /* unless it comes to the end */
+	bpf_loop(16 * PAGES_A_CALL, send_step, 0, 0);
+	if (walk->index == ~0ULL)
+		walk->is_cut = 0;
+	known->window_pages += walk->sent;
+	return walk->is_cut;
+}
+
+/* What is mapped at the addresses of a call. */
+static __always_inline void send_mapped_at(u64 address, u64 end)
+{
+	struct vma_found found = {0};
+
+	for (u32 i = 0; i < 2; i++) {
+		if (find_mapping(address, &found) || !found.cache)
+			return;
+		if (found.flags & VM_SHARED)
+			send_pages(found.cache, OWN);
+		address = found.end;
+		if (address >= end)
+			return;
+	}
+}
+
+/* All that the current process has mapped: its memory is about to go. Inline: calls may be 8 deep, and no more. */
+static __always_inline void send_owned(u32 how)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct owned *known = bpf_map_lookup_elem(&owners, &pid);
+
+	if (!known)
+		return;
+	for (u32 i = 0; i < OWNED; i++)
+		if (known->caches[i])
+			send_pages(known->caches[i], OWN | how);
+}
+
+/* Before a call that ends a mapping, makes pages clean, or lets others see the file as it stands. */
+static __always_inline void enter_mapping(struct call_args *args)
+{
+	if (!counters.watched || args->call == CALL_MMAP)
+		return;
+	if (args->call == CALL_CLOSE || args->call == CALL_FSYNC)
+		send_pages((u64)inode_of(file_of(args->a[0])), 0);
+	else if (args->call == CALL_EXEC)
+		send_owned(0);
+	else
+		send_mapped_at(args->a[0], args->a[0] + args->a[1]);
+}
+
+/* Before a call that changes a size or a name: of the files that its process has mapped, or of the one it names. */
+static __always_inline void send_before(struct call_args *args)
+{
+	if (args->call == CALL_FTRUNCATE || args->call == CALL_FALLOCATE || args->call == CALL_RESERVE)
+		send_pages((u64)inode_of(file_of(args->a[0])), 0);
+	else if (args->call >= CALL_TRUNCATE && args->call <= CALL_LAST_NAME)
+		send_owned(BRIEFLY);
+}
+
+/* The process is gone; its number comes again. */
+static __always_inline void forget_owned(void)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+	send_owned(0);
+	bpf_map_delete_elem(&owners, &pid);
+}
+
+/* A pointer that the verifier knows as such, as the number that global functions take. */
+static __always_inline u64 number_of(struct inode *inode)
+{
+	struct page_walk *walk = page_walk();
+
+	if (!walk)
+		return 0;
+	*(volatile u64 *)&walk->cache = (u64)inode;
+	return *(volatile u64 *)&walk->cache;
+}
+
+/* A call that names or sizes is about to change the inode. */
+static __always_inline void send_touched(struct inode *inode)
+{
+	struct dk_task *state = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
+
+	if (state && state->call > CALL_LAST_COPY)
+		send_pages(number_of(inode), 0);
+}
+
+/* Pages are about to become clean: what was stored into them cannot be told afterwards, unless they are sent now. */
 static __always_inline int note_writeback(struct inode *inode)
 {
-	u64 cache = (u64)inode;
 	struct watched *known;
+	u64 cache;
 
 	if (!counters.watched)
+		return 0;
+	cache = number_of(inode);
+	if (!send_pages(cache, 0))
 		return 0;
 	known = bpf_map_lookup_elem(&watched, &cache);
 	if (known)

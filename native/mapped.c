@@ -10,6 +10,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -356,11 +357,12 @@ static int open_mapped(struct capture *capture, const struct dk_mapped *record)
 {
 	struct wanted wanted = {.inode = &record->inode, .fd = -1};
 	char path[64];
-	int fd;
+	int fd, error;
 
 	fd = open_inode(capture, &record->inode, O_RDONLY | O_NOATIME | O_NONBLOCK);
 	if (is_inode(fd, &record->inode))
 		return fd;
+	error = errno;
 	if (fd >= 0)
 		close(fd);
 	snprintf(path, sizeof(path), "/proc/%u/fd/%u", record->header.pid, record->fd);
@@ -370,6 +372,7 @@ static int open_mapped(struct capture *capture, const struct dk_mapped *record)
 	if (fd >= 0)
 		close(fd);
 	each_mapping(capture, record->header.pid, open_wanted, &wanted);
+	errno = error;
 	return wanted.fd;
 }
 
@@ -377,6 +380,23 @@ static void wake_sampler(struct mapped *mapped)
 {
 	mapped->is_woken = true;
 	pthread_cond_broadcast(&mapped->changed);
+}
+
+/*
+ * A file that cannot be opened. Where it is gone, or the process is, the kernel side has sent what was stored when the
+ * mapping ended, and there is nothing left to look at.
+ */
+static void note_missed(struct mapped *mapped, const struct dk_mapped *record, struct mapped_file *file)
+{
+	struct mapped_file gone = {.fd = -1, .cache = record->cache};
+	bool is_gone = file && file->fd < 0 && (errno == ESTALE || kill(record->header.pid, 0));
+
+	if (is_gone)
+		look(mapped, &gone, 0, LOOK_FORGET, false);
+	else
+		mapped->sum.missed++;
+	if (file && file->fd >= 0)
+		close(file->fd);
 }
 
 /* A file is mapped writable: watch it, or note who has it mapped by now. */
@@ -394,9 +414,7 @@ static void begin_mapping(struct capture *capture, const struct dk_mapped *recor
 		if (file)
 			file->fd = open_mapped(capture, record);
 		if (!file || file->fd < 0 || fstat(file->fd, &status) || !may_read(capture, &status)) {
-			mapped->sum.missed++;
-			if (file && file->fd >= 0)
-				close(file->fd);
+			note_missed(mapped, record, file);
 			free(file);
 			return;
 		}
@@ -657,6 +675,11 @@ static bool see_sample(struct mapped *mapped, struct dk_mapped *record)
 	file = find_file(mapped, &record->inode);
 	if (file) {
 		record->header.enter_ns = file->looked_ns;
+		if (!record->header.pid) {
+			record->header.pid = file->pid;
+			record->header.tid = file->tid;
+			record->header.flags = file->flags;
+		}
 		page_runs_add(&file->again, first, 1);
 		if (record->header.t_ns > file->changed_ns)
 			is_news = page_table_set(

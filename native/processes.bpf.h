@@ -12,6 +12,7 @@ int process_forked(u64 *ctx)
 	struct dk_task *state = bpf_task_storage_get(&tasks, parent, 0, 0), *made;
 	struct dk_process record = {0};
 
+	inherit_owned(parent->tgid, child->tgid);
 	if (!state || !state->is_recorded)
 		return 0;
 	made = state_of(child, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -213,6 +214,8 @@ int process_exited(u64 *ctx)
 
 	if (state && (has_untold(state) || state->is_loose))
 		tell_holes(state);
+	if (counters.watched && signal && !signal->live.counter)
+		forget_owned();
 	if (!state || !state->is_recorded || task->pid != task->tgid)
 		return 0;
 	fill_header(&record.header, DK_EXIT, 0, sizeof(record));

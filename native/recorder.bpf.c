@@ -23,10 +23,10 @@
 #include "payload.bpf.h"
 #include "writes.bpf.h"
 #include "copies.bpf.h"
+#include "mapped.bpf.h"
 #include "names.bpf.h"
 #include "metadata.bpf.h"
 #include "processes.bpf.h"
-#include "mapped.bpf.h"
 
 /* A copy into a root whose bytes replay cannot take from the tree: they are sent from the page cache. */
 static __always_inline int is_copy_from_outside(u32 call, u64 *a)
@@ -93,14 +93,16 @@ int enter(u64 *ctx)
 	if (!take_args(&args, regs, number, task->thread_info.status & TS_COMPAT) || is_quiet(args.call))
 		return 0;
 	call = args.call;
-	if (call == CALL_CLOSE) {
-		enter_close(args.a[0]);
+	if (call >= CALL_CLOSE && call <= CALL_LAST_MAPPING) {
+		enter_mapping(&args);
+		if (call == CALL_CLOSE)
+			enter_close(args.a[0]);
 		return 0;
 	}
-	if (call <= CALL_LAST_MAPPING)
-		return 0;
 	if (!needs_state(call, args.a))
 		return 0;
+	if (counters.watched)
+		send_before(&args);
 	state = state_of(task, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!state)
 		return 0;
@@ -314,6 +316,14 @@ int direct_completed(u64 *ctx)
 	return has_no_calls(task) ? tell_holes(state) : 0;
 }
 
+/* What was stored into the file is sent before its name or size is another. */
+static __always_inline int touch(struct inode *inode)
+{
+	if (counters.watched)
+		send_touched(inode);
+	return note_touched(inode);
+}
+
 /*
  * Which inodes a call changed, and when, under their lock: ctime goes through these three since Linux 6.13, whatever
  * the file system.
@@ -321,26 +331,26 @@ int direct_completed(u64 *ctx)
 SEC("tp_btf/inode_set_ctime_to_ts")
 int touch_set(u64 *ctx)
 {
-	return note_touched((void *)ctx[0]);
+	return touch((void *)ctx[0]);
 }
 
 SEC("tp_btf/ctime_ns_xchg")
 int touch_exchange(u64 *ctx)
 {
-	return note_touched((void *)ctx[0]);
+	return touch((void *)ctx[0]);
 }
 
 SEC("tp_btf/ctime_xchg_skip")
 int touch_skip(u64 *ctx)
 {
-	return note_touched((void *)ctx[0]);
+	return touch((void *)ctx[0]);
 }
 
 /* The same for ext4 on kernels before 6.13. */
 SEC("tp_btf/ext4_mark_inode_dirty")
 int touch_ext4(u64 *ctx)
 {
-	return note_touched((void *)ctx[0]);
+	return touch((void *)ctx[0]);
 }
 
 char licence[] SEC("license") = "Dual BSD/GPL";

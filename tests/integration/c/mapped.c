@@ -16,7 +16,6 @@
  * EXPECT: WRITE renamed offset=8 length=4
  * EXPECT: WRITE filled offset=0 length=9
  * EXPECT: WRITE foreign offset=3 length=7
- * COUNT: WRITE stored 3
  * COUNT: WRITE private 1
  * COUNT: WRITE untouched 1
  * COUNT: WRITE read 1
