@@ -92,6 +92,23 @@ __noinline u32 send_copy_late(struct dk_copy *record, struct target *target)
 	return !copy->failed && copy->at >= copy->end;
 }
 
+/*
+ * Will replay know the bytes that a copy reads? Not of what is outside; nor of a file that is stored to through a
+ * mapping, which nobody sees; nor where a file is copied onto itself: it may read what it has just written.
+ */
+__noinline u32 is_known_source(u64 from, u64 to)
+{
+	struct inode *source = (struct inode *)from;
+	struct address_space *mapping = 0;
+	int writable = 0;
+
+	if (!source || from == to || !is_regular(mode_of(source)) || verdict_of(source) != INSIDE)
+		return 0;
+	read_field(&mapping, source, i_mapping);
+	read_field(&writable, mapping, i_mmap_writable.counter);
+	return writable <= 0;
+}
+
 /* Calls. */
 
 static __always_inline s64 user_offset(u64 pointer, struct file *file, s64 result, u32 is_short)
@@ -228,7 +245,7 @@ __noinline int send_copy(struct call_args *args, struct dk_task *state, struct t
 	if (state->copy_sequence)
 		record->header.flags |= DK_F_MORE;
 	if (state->copy_sequence ? state->copy_is_off || !(target->flags & DK_F_IN_LOCK)
-				 : !record->source.ino || verdict_of(source) != INSIDE)
+				 : !is_known_source((u64)source, is_clone ? 0 : (u64)target->inode))
 		record->header.flags |= DK_F_BY_REFERENCE;
 	if (record->header.flags & DK_F_BY_REFERENCE && !is_clone && send_copy_late(record, target))
 		record->header.flags |= DK_F_READ_AT_EXIT;

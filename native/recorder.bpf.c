@@ -36,7 +36,7 @@ static __always_inline int is_copy_from_outside(u32 call, u64 *a)
 
 	if (!counters.linear_map || !to || !is_regular(mode_of(to)) || verdict_of(to) == OUTSIDE)
 		return 0;
-	return !from || !is_regular(mode_of(from)) || verdict_of(from) != INSIDE;
+	return !is_known_source((u64)from, (u64)to);
 }
 
 /* bind(2) of a Unix socket to a path makes an entry; abstract names and other families make none. */

@@ -8,6 +8,7 @@ from diffkeeper.model.late import LateReadings
 from diffkeeper.model.observation import DataOp, DataWritten, Flag, Inode, LateData, Observation, SizeChanged, SizeOp
 
 FILE = Inode(1, 5, 0, 0o100644, 1, 0, 0, 100, 0)
+OTHER = Inode(1, 6, 0, 0o100644, 1, 0, 0, 100, 0)
 
 
 def write(sequence: int, enter: int, exit_: int, offset: int = 0, length: int = 10, flags: int = 0) -> DataWritten:
@@ -62,6 +63,31 @@ def test_an_entry_that_was_not_seen_is_after_the_tasks_last_exit() -> None:
     before = DataWritten(2, 60, 50, 60, 1, other.tid, Flag(0), 10, DataOp.WRITE, FILE, 50, 10, ())
     assert judged(own, before, other, reading(1, 30, 40))
     assert not judged(own, other, reading(1, 30, 40))
+
+
+def copied(change: Observation, source: Inode = FILE) -> bool:
+    """Return whether a copy of the source's first bytes, in [10, 20], is exact beside another change."""
+    copy = DataWritten(
+        1, 20, 10, 20, 1, 1, Flag(0), 10, DataOp.SENDFILE, OTHER, 0, 10, (), source=source, source_offset=0
+    )
+    late = LateReadings()
+    late.note([copy, change])
+    settled = late.join(sorted([copy, change], key=lambda one: one.t_ns))
+    return next(is_exact for one, _, is_exact in settled if one is copy)
+
+
+@pytest.mark.parametrize(
+    ("enter", "exit_", "is_exact"), [(1, 9, True), (1, 10, False), (12, 15, False), (20, 90, False), (21, 90, True)]
+)
+def test_a_copy_is_exact_if_its_source_did_not_change_meanwhile(enter: int, exit_: int, is_exact: bool) -> None:
+    assert copied(write(2, enter, exit_)) is is_exact
+    assert copied(write(2, enter, exit_, offset=10))
+    assert copied(write(2, enter, exit_), source=OTHER)
+
+
+def test_a_change_of_the_source_ends_where_its_lock_says() -> None:
+    change = DataWritten(2, 9, 5, 90, 1, 2, Flag.IN_LOCK, 10, DataOp.WRITE, FILE, 0, 10, ())
+    assert copied(change)
 
 
 def test_changes_disturb_also_after_they_were_merged() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import struct
 from typing import Any
 
 import pytest
@@ -151,6 +152,21 @@ def test_a_copy_within_the_tree_is_kept_as_a_copy(scene: Scene) -> None:
     assert scene.read(b"sub/copy") == b"data"
 
 
+def test_a_copy_of_what_went_on_changing_is_marked(scene: Scene) -> None:
+    scene.open(inode(9), folder(2), b"copy")
+    more = {"op": DataOp.SENDFILE, "payload": (), "source": inode(3), "is_exact": False}
+    (event,) = scene.write(inode(9), 0, b"....", **more)
+    assert (event.kind, event.marks) == (Kind.COPY, Mark.INEXACT)
+
+
+def test_a_copy_that_may_have_read_what_it_wrote_needs_its_bytes(scene: Scene) -> None:
+    more = {"op": DataOp.SENDFILE, "payload": (), "source": inode(3), "source_offset": 0}
+    (event,) = scene.write(inode(3), 2, b"....", late=(late(1, inode(3), 2, b"olol"),), **more)
+    assert (event.kind, scene.read(b"f")) == (Kind.WRITE, b"olololta")
+    (event,) = scene.write(inode(3), 8, b"....", **more)
+    assert (event.kind, scene.read(b"f")) == (Kind.COPY, b"olololtaolol")
+
+
 def test_a_copy_from_outside_needs_its_bytes(scene: Scene) -> None:
     more = {"op": DataOp.COPY_RANGE, "payload": (), "source": inode(77)}
     (event,) = scene.write(inode(3), 0, b"1234", late=(late(1, inode(3), 0, b"1234"),), **more)
@@ -267,6 +283,20 @@ def test_attributes_change_the_node(scene: Scene) -> None:
     node = scene.tree.lookup(b"f")
     assert node is not None
     assert (node.meta.mode & 0o777, node.xattrs) == (0o600, {b"user.a": b"1"})
+
+
+def test_flags_are_on_the_timeline_and_not_in_the_tree(scene: Scene) -> None:
+    flags = struct.pack("<IIII", 0, 0x40, 0, 0)
+    (event,) = scene.feed(AttributeChanged, op=AttributeOp.SETFLAGS, inode=inode(3), xattr_value=flags)
+    assert (event.kind, event.path, event.text, event.detail) == (Kind.SETFLAGS, b"f", b"flags", 0x40)
+    extended = struct.pack("<IIII", 1, 0x80, 7, 0)
+    (event,) = scene.feed(AttributeChanged, op=AttributeOp.SETFLAGS, inode=inode(3), xattr_value=extended)
+    assert (event.text, event.detail) == (b"xflags, project 7", 0x80)
+    (event,) = scene.feed(AttributeChanged, op=AttributeOp.SETFLAGS, inode=inode(3), xattr_value=b"short")
+    assert (event.text, event.detail) == (b"", 0)
+    node = scene.tree.lookup(b"f")
+    assert node is not None
+    assert node.xattrs == {}
 
 
 def test_only_a_close_after_a_write_is_an_event(scene: Scene) -> None:

@@ -106,7 +106,7 @@ class LateReadings:
                 self._rereads.discard(observation.sequence)
             else:
                 self._enter_ns.pop(observation.sequence, None)
-                yield self._settled_sample(observation), (), True
+                yield self._settled_sample(observation), (), not self._has_unsettled_source(observation)
         self._prune(now_ns)
 
     def _joined(self, observation: Observation) -> Settled:
@@ -119,6 +119,18 @@ class LateReadings:
             for reading in late
         )
         return observation, late, is_exact
+
+    def _has_unsettled_source(self, seen: Observation) -> bool:
+        """Say whether a copy may have read its source before or after another change of it that went on meanwhile."""
+        if type(seen) is not DataWritten or seen.source is None or seen.payload:
+            return False
+        begin, end = seen.source_offset, seen.source_offset + seen.length
+        for change in (*self._changes.get(seen.source.identity, ()), *self._losses):
+            if change.sequence == seen.sequence or change.end <= begin or change.begin >= end:
+                continue
+            if change.enter_ns <= seen.exit_ns and (change.locked_ns or change.exit_ns) >= seen.enter_ns:
+                return True
+        return False
 
     def _settled_sample(self, observation: Observation) -> Observation:
         if not isinstance(observation, DataWritten) or not int(observation.flags) & _MAPPED:

@@ -148,6 +148,8 @@ class Resolver:
             source = self._copied_from(seen, late, is_exact)
             if source is not None:
                 kind, source_number, data = Kind.COPY, source.number, ()
+                if not late and not is_exact:
+                    bits |= int(Mark.INEXACT)
             else:
                 data, more = writing.fill(self._content, number, seen, late, is_exact)
                 bits |= more
@@ -202,6 +204,8 @@ class Resolver:
         Bytes that are only promised count as known where nothing better was read.
         """
         if seen.source is None or seen.payload or seen.source_offset < 0:
+            return None
+        if _reads_itself(seen, seen.source):
             return None
         source = self._ledger.find(seen.source)
         if source is None or source.content is None:
@@ -394,3 +398,9 @@ def _flags_of(value: bytes) -> tuple[int, bytes]:
     if not is_extended:
         return flags, b"flags"
     return flags, b"xflags, project %d" % project if project else b"xflags"
+
+
+def _reads_itself(seen: DataWritten, source: Inode) -> bool:
+    """Say whether a copy within one file may have read what it had written."""
+    is_same = source.identity == seen.inode.identity
+    return is_same and abs(seen.offset - seen.source_offset) < seen.length

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * setxattr, lsetxattr, fsetxattr, removexattr, lremovexattr, fremovexattr.
+ * setxattr, lsetxattr, fsetxattr, removexattr, lremovexattr, fremovexattr; setxattrat and removexattrat (Linux 6.13).
  *
  * A wrong recorder misses: values with NUL bytes, empty ones, long ones; replaced and removed ones; folders; that the
  * recorded file is the symlink's target.
@@ -12,6 +12,29 @@
  */
 #include "must.h"
 #include <sys/xattr.h>
+
+enum { SETXATTRAT = 463, REMOVEXATTRAT = 466 };
+
+/* struct xattr_args */
+struct value {
+	uint64_t at;
+	uint32_t size, flags;
+};
+
+static void by_directory(int folder)
+{
+	struct value value = {(uintptr_t) "at\0at", 5, 0};
+	int fd = MUST(openat(folder, "inside", O_RDONLY | O_CREAT, 0600));
+
+	if (syscall(SETXATTRAT, folder, "inside", 0, "user.at", &value, sizeof(value)) != 0 && errno == ENOSYS)
+		return;
+	MUST(syscall(SETXATTRAT, fd, "", AT_EMPTY_PATH, "user.gone", &value, sizeof(value)));
+	instant("by directory");
+	MUST(syscall(REMOVEXATTRAT, folder, "inside", 0, "user.gone"));
+	value.size = 0;
+	MUST(syscall(SETXATTRAT, AT_FDCWD, "link", 0, "user.at too", &value, sizeof(value)));
+	MUST_FAIL(syscall(REMOVEXATTRAT, AT_FDCWD, "link", AT_SYMLINK_NOFOLLOW, "user.at too"));
+}
 
 int main(void)
 {
@@ -36,6 +59,7 @@ int main(void)
 	MUST(mkdir("folder", 0755));
 	folder = MUST(open("folder", O_RDONLY | O_DIRECTORY));
 	MUST(fsetxattr(folder, "user.folder", "f", 1, 0));
+	by_directory(folder);
 	MUST_FAIL(removexattr("a", "user.none"));
 	MUST_FAIL(setxattr("a", "user.one", "2", 1, XATTR_CREATE));
 	return 0;
