@@ -85,6 +85,31 @@ struct losses {
 	uint64_t counts[DK_LOSSES_MAX];
 };
 
+enum { DK_SPANS = 64 };
+struct dk_span {
+	uint64_t from_ns;
+	uint64_t until_ns;
+};
+
+/* The freezer of the recorded processes; without `producer` there is none. */
+struct holding {
+	pthread_mutex_t mutex;
+	int freezer_fd;
+	int guardian_fd;
+	bool is_v2;
+	bool is_off;
+	bool is_held;
+	uint64_t since_ns;
+	uint64_t progress_ns;	 /* when something was drained last */
+	uint64_t told_ns;	 /* when the guardian was told something last */
+	uint64_t not_before_ns;	 /* nobody is held until then */
+	unsigned long taken;	 /* position of the consumer at the last look */
+	unsigned long *consumer; /* positions in the ring, of the kernel's pages */
+	unsigned long *producer;
+	struct dk_span spans[DK_SPANS];
+	uint64_t span_count, span_noted;
+};
+
 /* Faults that a test asked for (docs/faults.md); all 0 in earnest. */
 struct faults {
 	uint32_t stall_ms;  /* the drain thread takes nothing for so long after the command was adopted */
@@ -131,6 +156,7 @@ struct capture {
 	volatile bool is_stopping;
 	struct losses losses;
 	struct faults faults;
+	struct holding holding;
 	uint64_t taken; /* records */
 	uint64_t adopted_ns;
 	uint64_t late_reads, late_failures;
@@ -139,6 +165,9 @@ struct capture {
 
 /* Note in the journal what was lost since the last look; `is_last`: ask every program for its misses. */
 void note_losses(struct capture *capture, bool is_last);
+void look_after_holding(struct capture *capture);
+void note_holding(struct capture *capture);
+void dk_let_go(struct capture *capture, uint64_t pause_ns);
 void read_lost(struct capture *capture, uint64_t *lost);
 
 extern __thread char last_message[ERROR_BYTES]; /* the end of what libbpf warned of */

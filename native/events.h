@@ -51,6 +51,7 @@ enum dk_type {
 	DK_LOST = 16,	   /* dk_lost: written by the drain thread */
 	DK_MAPPED = 17,	   /* dk_mapped + bytes, or dk_sampler: shared writable mappings */
 	DK_HOLE = 18,	   /* dk_hole + name: one for each change from the programs, joined by the drain thread */
+	DK_HELD = 19,	   /* dk_held: written by the drain thread */
 };
 
 /* Flags; the same bits as diffkeeper.model.observation.Flag, and two of the wire's own. */
@@ -327,6 +328,12 @@ struct dk_hole {
 	dk_u32 name_len; /* padded to 8 */
 };
 
+struct dk_held {
+	struct dk_header
+		header; /* enter_ns: from when on the recorded processes were held; t_ns, exit_ns: until when */
+	dk_u64 until_ns;
+};
+
 /* ---- settings and state: written by the process, read by the programs, or the other way round ---- */
 
 /* In .rodata.settings, set before load. */
@@ -471,6 +478,7 @@ DK_ASSERT_SIZE(dk_exit, 64);
 DK_ASSERT_SIZE(dk_late, 144);
 DK_ASSERT_SIZE(dk_entry, 152);
 DK_ASSERT_SIZE(dk_lost, 112);
+DK_ASSERT_SIZE(dk_held, 64);
 DK_ASSERT_SIZE(dk_settings, 64);
 DK_ASSERT_SIZE(dk_counters, 216);
 DK_ASSERT_SIZE(dk_loss_key, 24);

@@ -20,6 +20,7 @@ enum { ROUND_MS = 20, RECORDS_PER_LOOK = 256 };
 /* Under load the ring is never empty, and what is done once a round must be done on the way. */
 static void look_around(struct capture *capture)
 {
+	look_after_holding(capture);
 	note_losses(capture, false);
 }
 
@@ -103,16 +104,20 @@ static void *drain(void *context)
 	stall(capture);
 	while (!capture->is_stopping) {
 		wait_for_records(capture);
+		look_after_holding(capture);
 		take_all(capture);
 		mapped_flush(capture);
 		flush_holes(capture, false);
+		look_after_holding(capture);
 		note_losses(capture, false);
+		note_holding(capture);
 		segments_flush(&capture->segments);
 	}
 	take_all(capture);
 	mapped_finish(capture);
 	flush_holes(capture, true);
 	note_losses(capture, true);
+	note_holding(capture);
 	segments_flush(&capture->segments);
 	segments_end(&capture->segments);
 	return NULL;
@@ -164,6 +169,7 @@ struct dk_progress {
 /* Fill `out`, and up to `room` numbers of segments that became full since the last call; returns how many. */
 int dk_progress(struct capture *capture, struct dk_progress *out, uint32_t *filled, int room)
 {
+	look_after_holding(capture);
 	read_lost(capture, out->lost);
 	out->late_reads = capture->late_reads;
 	out->late_failures = capture->late_failures;
@@ -173,6 +179,7 @@ int dk_progress(struct capture *capture, struct dk_progress *out, uint32_t *fill
 /* Detach every hook, drain what is left, end the stream. */
 int dk_stop(struct capture *capture)
 {
+	dk_let_go(capture, 0);
 	for (int i = 0; i < capture->link_count; i++)
 		capture->lib.detach(capture->links[i]);
 	capture->link_count = 0;

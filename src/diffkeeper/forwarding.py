@@ -11,6 +11,7 @@ import _thread
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from types import TracebackType
 
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
@@ -22,8 +23,9 @@ _STOP = signal.SIGURG  # ignored by default and by everyone: wakes the thread wh
 class Forwarder:
     """Send signals on to a process while the ``with`` block runs; to be entered in the main thread."""
 
-    def __init__(self, pid: int, ignored: frozenset[int]) -> None:
-        """Leave alone what is ignored: the command ignores it as well."""
+    def __init__(self, pid: int, ignored: frozenset[int], let_go: Callable[[], None] = lambda: None) -> None:
+        """Leave alone what is ignored: the command ignores it as well. ``let_go`` is called before each signal."""
+        self._let_go = let_go
         self._pid = pid
         self._forwarded = set(signal.valid_signals()) - _FAULTS - _JOB_CONTROL - _OWN - set(ignored)
         self._thread = 0
@@ -50,6 +52,7 @@ class Forwarder:
             received = signal.sigwaitinfo(awaited)
             if received.si_signo == _STOP and received.si_pid == os.getpid():
                 break
+            self._let_go()
             is_from_kernel = received.si_code > 0
             if not is_from_kernel and received.si_signo != _STOP:
                 with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -5,6 +5,7 @@
               as descriptors; ring and trace id    started   facts of the capture
     segments  numbers, with descriptors            progress  see Progress; unasked, after segments were filled
     adopt     pid of the held command              adopted
+    let_go    for how many ns nobody is held
     stop                                           stopped   see Progress; everything is in the segments
     hold      a holder's socket and its image       (no answer; a holder that cannot be had closes its socket)
               file, as descriptors

@@ -20,6 +20,8 @@ import time
 from diffkeeper import faults, native
 from diffkeeper import helper_protocol as protocol
 from diffkeeper.errors import DiffkeeperError, RecordError
+from diffkeeper.freezer import Freezer
+from diffkeeper.guardian import Guardian
 
 _TICK_MS = 25
 _SECONDS_TO_DRAIN_AFTER_RECORDER = 1
@@ -34,10 +36,13 @@ def main(arguments: list[str]) -> int:
     if "--detach" in arguments:
         _detach()
     connection = socket.socket(fileno=0)
+    helper = Helper(connection)
     try:
-        Helper(connection).serve()
+        helper.serve()
     except (DiffkeeperError, OSError) as error:
         return _fail(connection, error)
+    finally:
+        helper.end()
     return 0
 
 
@@ -72,6 +77,8 @@ class Helper:
         self._capture: native.Capture | None = None
         self._stopping: _Stopping | None = None
         self._faults: dict[str, int] = {}
+        self._guardian: Guardian | None = None
+        self._freezer: Freezer | None = None
         self._segments = 0
         self._holders: list[native.Holder] = []
 
@@ -107,6 +114,8 @@ class Helper:
             self._hold(message, descriptors)
         elif message["op"] == "stop":
             self._stopping = _Stopping(self._running())
+        elif message["op"] == "let_go":
+            self._running().let_go(message["ns"])
         elif message["op"] == "enough":
             self._running().give_up()
         else:
@@ -116,6 +125,7 @@ class Helper:
         identities = [protocol.directory_identity(descriptor) for descriptor in descriptors]
         root_count = message["roots"]
         self._faults = faults.from_environment()
+        self._guardian = self._guard(message["held"])
         settings = native.CaptureSettings(
             roots=identities[:root_count],
             excluded=tuple(identity[:2] for identity in identities[root_count:]),
@@ -131,7 +141,22 @@ class Helper:
         capture = native.Capture(settings)
         facts = capture.start()
         self._capture = capture
-        protocol.send(self._connection, {"op": "started", "facts": {**facts.as_json(), "faults": self._faults}})
+        if self._guardian is not None:
+            self._freezer = self._guardian.freezer()
+        more = {"faults": self._faults, "freezer": 0 if self._freezer is None else self._freezer.version}
+        protocol.send(self._connection, {"op": "started", "facts": {**facts.as_json(), **more}})
+
+    def _guard(self, command: int) -> Guardian | None:
+        """Start the guardian of a command that may be held (0: may not)."""
+        if not command:
+            return None
+        check_command(command, self._peer_pid, self._peer_uid)
+        return Guardian(command, self._faults.get("freezer"))
+
+    def end(self) -> None:
+        """Leave nobody held, and no cgroup."""
+        if self._guardian is not None:
+            self._guardian.end()
 
     def _add_segments(self, numbers: list[int], descriptors: list[int]) -> None:
         if len(numbers) != len(descriptors):
@@ -149,6 +174,9 @@ class Helper:
     def _adopt(self, pid: int) -> None:
         check_command(pid, self._peer_pid, self._peer_uid)
         self._running().adopt(pid)
+        if self._freezer is not None and self._guardian is not None:
+            state = os.open(self._freezer.state_file, os.O_WRONLY | os.O_CLOEXEC)
+            self._running().hold(state, self._guardian.pipe, is_v2=self._freezer.version == 2)
         protocol.send(self._connection, {"op": "adopted"})
 
     def _hold(self, message: protocol.Message, descriptors: list[int]) -> None:

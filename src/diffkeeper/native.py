@@ -144,6 +144,8 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
         (ctypes.c_void_p, ctypes.POINTER(_Progress), ctypes.POINTER(ctypes.c_uint32), ctypes.c_int),
     ),
     "dk_stop": (ctypes.c_int, (ctypes.c_void_p,)),
+    "dk_hold": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int)),
+    "dk_let_go": (None, (ctypes.c_void_p, ctypes.c_uint64)),
     "dk_close": (None, (ctypes.c_void_p,)),
     "dk_generations": (
         ctypes.c_int,
@@ -294,6 +296,14 @@ class Capture:
     def adopt(self, pid: int) -> None:
         """Make a process, held before its exec, the root of the recorded command's tree."""
         self._check(self._library.dk_adopt(self._handle, pid))
+
+    def hold(self, freezer: int, guardian: int, *, is_v2: bool) -> None:
+        """Hold the recorded processes where needed: descriptors of their freezer, and of the guardian's pipe."""
+        self._check(self._library.dk_hold(self._handle, freezer, guardian, is_v2))
+
+    def let_go(self, pause_ns: int) -> None:
+        """Let the recorded processes go, and hold nobody for so long; 0: from now on."""
+        self._library.dk_let_go(self._handle, pause_ns)
 
     def progress(self) -> Progress:
         """Return what was written so far."""

@@ -46,6 +46,7 @@ def record(
     forward_signals: bool = False,
     verify: bool = True,
     mmap_interval: float = MAPPED_INTERVAL_NS / 1e9,
+    may_hold: bool = True,
     announce: Announce = lambda line: None,
     baseline_progress: BaselineProgress = lambda entries, content_bytes: None,
     baseline_done: Callable[[], None] = lambda: None,
@@ -57,11 +58,11 @@ def record(
     for that; ``full`` copies all, ``index`` nothing.
     ``timeout`` is in seconds, as is ``mmap_interval``, the time between two looks at files that are mapped shared and
     writable, whose bytes change without a call. With ``verify`` the last state is held against the files when the
-    command has ended, and what differs is read back. ``environment`` replaces this process's own. With
-    ``forward_signals`` (main thread only) signals sent to this process go to the command while it runs, as a launcher's
-    should; without it Ctrl-C raises KeyboardInterrupt after the command has ended and the trace is sealed. Raises
-    RecordError (bad arguments, no engine, unusable directory), CommandNotFoundError or CommandNotExecutableError; then
-    nothing was touched.
+    command has ended, and what differs is read back. ``may_hold`` lets the command be stopped for moments in which it
+    changes more than can be taken. ``environment`` replaces this process's own. With ``forward_signals`` (main thread
+    only) signals sent to this process go to the command while it runs, as a launcher's should; without it Ctrl-C raises
+    KeyboardInterrupt after the command has ended and the trace is sealed. Raises RecordError (bad arguments, no engine,
+    unusable directory), CommandNotFoundError or CommandNotExecutableError; then nothing was touched.
     """
     if baseline not in BASELINES:
         raise RecordError(f"no such baseline: {baseline!r}; choose one of {', '.join(BASELINES)}")
@@ -91,6 +92,7 @@ def record(
             max(int(mmap_interval * 1e9), _SHORTEST_MAPPED_INTERVAL_NS),
             baseline_budget_bytes,
             leases,
+            may_hold,
         )
         stack.callback(chosen.close)
         outcome = Session(settings, chosen, roots, directory).run()

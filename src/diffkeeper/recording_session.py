@@ -56,6 +56,7 @@ class Settings:
     mapped_interval_ns: int = MAPPED_INTERVAL_NS
     baseline_budget_bytes: int = BUDGET_BYTES
     leases: bool = True
+    may_hold: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Session:
 
     def _until_ended(self, stack: contextlib.ExitStack, held: HeldCommand, ignored: frozenset[int]) -> Ending:
         try:
-            self._set_up(stack)
+            self._set_up(stack, held.pid)
             self._engine.adopt(held.pid)
         except OSError as error:
             self._give_up(stack, held)
@@ -124,7 +125,7 @@ class Session:
             self._give_up(stack, held)
             raise
         with self._signals_go_to(held.pid, ignored):
-            supervision = Supervision(held.pid, self._settings.timeout_s, self._tick)
+            supervision = Supervision(held.pid, self._settings.timeout_s, self._tick, self._engine.let_go)
             try:
                 self._release(held)
             except BaseException:
@@ -135,9 +136,11 @@ class Session:
             return supervision.wait()
 
     def _signals_go_to(self, pid: int, ignored: frozenset[int]) -> contextlib.AbstractContextManager[object]:
-        return Forwarder(pid, ignored) if self._settings.forward_signals else contextlib.nullcontext()
+        return (
+            Forwarder(pid, ignored, self._engine.let_go) if self._settings.forward_signals else contextlib.nullcontext()
+        )
 
-    def _set_up(self, stack: contextlib.ExitStack) -> None:
+    def _set_up(self, stack: contextlib.ExitStack, command: int) -> None:
         """Make the trace directory, start the capture and take the baseline."""
         self._directory.claim()
         path = self._directory.path
@@ -148,9 +151,15 @@ class Session:
         stack.callback(os.close, excluded)
         roots = tuple(root.descriptor for root in self._roots)
         segments, interval_ns = self._journal.first_segments(), self._settings.mapped_interval_ns
-        self._engine.begin(
-            EngineRequest(self._facts.trace_id, roots, (excluded,), segments, mapped_interval_ns=interval_ns)
+        request = EngineRequest(
+            self._facts.trace_id,
+            roots,
+            (excluded,),
+            segments,
+            mapped_interval_ns=interval_ns,
+            held_pid=command if self._settings.may_hold else 0,
         )
+        self._engine.begin(request)
         take = _import_what_comes_next()  # while the helper loads
         self._journal.open_store()
         engine_facts = self._engine.wait_until_started()

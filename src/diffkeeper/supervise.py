@@ -29,8 +29,11 @@ class Ending:
 class Supervision:
     """Wait for one child of this process."""
 
-    def __init__(self, pid: int, timeout_s: float | None, tick: Callable[[], None]) -> None:
-        """Call ``tick`` about once a second while waiting."""
+    def __init__(
+        self, pid: int, timeout_s: float | None, tick: Callable[[], None], let_go: Callable[[], None] = lambda: None
+    ) -> None:
+        """Call ``tick`` about once a second while waiting, and ``let_go`` before the command is made to end."""
+        self._let_go = let_go
         self._pid = pid
         self._pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -56,6 +59,7 @@ class Supervision:
             try:
                 self._once()
             except KeyboardInterrupt:
+                self._let_go()
                 self._was_interrupted = True  # the command got it as well and decides what to do about it
             status = self._reaped()
         ended_ns = time.monotonic_ns()
@@ -87,6 +91,7 @@ class Supervision:
 
     def _end_command(self, now: float) -> None:
         """Ask the tree to end, and after the grace make it."""
+        self._let_go()
         self._condemned += [descriptor for pid in _tree(self._pid) if (descriptor := _pidfd(pid)) >= 0]
         number = signal.SIGKILL if self._timed_out else signal.SIGTERM
         for descriptor in self._condemned:

@@ -63,6 +63,11 @@ def is_running(pid: int) -> bool:
     return bool(state) and state[0] != "Z"
 
 
+def is_guardian(pid: int) -> bool:
+    """Say whether a helper's process is the guardian, which must outlive it."""
+    return _read(f"/proc/{pid}/comm").strip() == "dk-guardian"
+
+
 def _read(path: str) -> str:
     try:
         return Path(path).read_text(errors="replace")

@@ -25,6 +25,7 @@ from diffkeeper.store.format import trace_state
 from integration.recorder import (
     descendants,
     fingerprint,
+    is_guardian,
     is_running,
     plain_environment,
     run,
@@ -111,7 +112,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
 def _kill(recorder: subprocess.Popen[str], whom: str) -> tuple[int, list[int]]:
     """Kill; return when, and diffkeeper's processes."""
     below = descendants(recorder.pid)
-    helpers = [pid for pid, command in below.items() if "helper.py" in command]
+    helpers = [pid for pid, command in below.items() if "helper.py" in command and not is_guardian(pid)]
     workers = [pid for pid, command in below.items() if "diffkeeper.worker" in command]
     assert helpers, below
     killed = {"record": [recorder.pid], "helper": helpers, "both": [recorder.pid, *helpers]}[whom]

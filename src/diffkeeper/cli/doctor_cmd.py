@@ -7,7 +7,7 @@ import platform
 
 import click
 
-from diffkeeper import engines
+from diffkeeper import engines, freezer
 from diffkeeper.cli.options import DONE, json_option
 from diffkeeper.errors import MissingFacilityError
 from diffkeeper.reporters import escape, jsonl
@@ -24,11 +24,14 @@ def command(as_json: bool) -> int:
     """
     surveys = engines.survey()
     output = standard("never")
+    refusal = freezer.refusal(os.getpid())
     if as_json:
+        jsonl.write_object("holding", {"is_possible": not refusal, "reason": refusal}, output)
         for survey in surveys:
             jsonl.write_object("engine", jsonl.plain(survey), output)
     else:
         output.line(_machine())
+        output.line(f"holding a command that is too fast: {escape.escaped(refusal) or 'possible'}")
         for survey in surveys:
             output.line(escape.message(survey.text()))
     return DONE if any(survey.is_usable for survey in surveys) else MissingFacilityError.exit_code

@@ -130,6 +130,12 @@ class _Terminated(KeyboardInterrupt):
     help="When the command has ended, hold the trace's last state against the files, and read back what differs.",
 )
 @click.option(
+    "--stall/--no-stall",
+    default=True,
+    show_default=True,
+    help="Hold the command for moments in which it changes more than can be taken, rather than lose changes.",
+)
+@click.option(
     "--strict",
     is_flag=True,
     help="Exit 125 if the command succeeded but the trace is not complete or was not verified.",
@@ -151,6 +157,7 @@ def command(
     timeout: float | None,
     mmap_interval: float,
     verify: bool,
+    stall: bool,
     strict: bool,
     engine: str,
     as_json: bool,
@@ -185,6 +192,7 @@ def command(
             environment=environment,
             forward_signals=True,
             verify=verify,
+            may_hold=stall,
             announce=_say if speak else _say_nothing,
             baseline_progress=bar.show if speak and os.isatty(2) else _no_progress,
             baseline_done=bar.clear,

@@ -21,6 +21,7 @@ from diffkeeper.model.observation import (
     EntryRead,
     EventsLost,
     Flag,
+    Held,
     HoleFound,
     HoleReread,
     Inode,
@@ -66,6 +67,7 @@ DATA, PIECE, COPY, SIZE, NAME, OPEN, ATTR, CLOSE = range(1, 9)
 OUTPUT, PROCESS, EXEC, EXIT, DIRECTORY, LATE, ENTRY, LOST, MAPPED = range(9, 18)
 HOLE = 18
 _HOLE_REREAD = 3
+HELD = 19
 _MORE = 512
 _FLAGS = 255 | 1024 | 2048 | 8192 | 16384  # the bits that Flag names; the wire's own stay behind
 _O_TMPFILE = 0o20000000
@@ -309,6 +311,10 @@ def _hole(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Ho
     return HoleReread(*_common(head), inode, parent, name, offset, length, listed)
 
 
+def _held(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Held:
+    return Held(*_common(head))
+
+
 _DECODERS: dict[int, Callable[[Decoder, bytes, int, int, Head], Observation]] = {
     DATA: _data,
     COPY: _copy,
@@ -326,4 +332,5 @@ _DECODERS: dict[int, Callable[[Decoder, bytes, int, int, Head], Observation]] = 
     LOST: _lost,
     MAPPED: _mapped,
     HOLE: _hole,
+    HELD: _held,
 }

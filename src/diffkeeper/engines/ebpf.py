@@ -22,6 +22,7 @@ from diffkeeper.errors import EngineUnavailableError, RecordError
 from diffkeeper.helper_start import StartedHelper
 
 NAME = "ebpf"
+_LET_GO_NS = 5_000_000_000  # as long as a command has for its end
 
 
 class EbpfEngine:
@@ -71,6 +72,7 @@ class EbpfEngine:
             "ring_bytes": request.ring_bytes,
             "spared": list(request.spared_pids),
             "mapped_interval_ns": request.mapped_interval_ns,
+            "held": request.held_pid,
         }
         with contextlib.suppress(OSError):  # what became of the helper shows when its answer is awaited
             protocol.send(self._open(), message, [*request.roots, *request.excluded])
@@ -89,6 +91,13 @@ class EbpfEngine:
         """Have the helper take ``pid`` as the recorded command."""
         self._send({"op": "adopt", "pid": pid})
         self._await("adopted")
+
+    def let_go(self) -> None:
+        """Have the helper let the command go."""
+        connection = self._connection
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                protocol.send(connection, {"op": "let_go", "ns": _LET_GO_NS})
 
     def add_segments(self, segments: Sequence[tuple[int, int]]) -> None:
         """Pass segments to the helper."""

@@ -19,6 +19,7 @@ from diffkeeper.model.observation import (
     EntryRead,
     EventsLost,
     Flag,
+    Held,
     HoleFound,
     HoleReread,
     Inode,
@@ -56,6 +57,7 @@ class Type(IntEnum):
     LOST = 16
     MAPPED = 17
     HOLE = 18
+    HELD = 19
 
 
 CHANNELS = ("ring", "table", "recursion", "queue", "probe", "decode")  # enum dk_lost_channel
@@ -291,6 +293,10 @@ def _reread(observation: HoleReread) -> bytes:
     return _record(Type.HOLE, observation, body + _padded(text), 3)
 
 
+def _held(observation: Held) -> bytes:
+    return _record(Type.HELD, observation, struct.pack("<Q", observation.exit_ns))
+
+
 _ENCODERS: dict[type[Observation], Callable[[Any], bytes]] = {
     DataWritten: _data,
     SizeChanged: _size,
@@ -309,4 +315,5 @@ _ENCODERS: dict[type[Observation], Callable[[Any], bytes]] = {
     Sampled: _sampled,
     HoleFound: _hole,
     HoleReread: _reread,
+    Held: _held,
 }

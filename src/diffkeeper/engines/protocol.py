@@ -44,6 +44,7 @@ class EngineRequest:
     ring_bytes: int = RING_BYTES
     spared_pids: tuple[int, ...] = ()
     mapped_interval_ns: int = MAPPED_INTERVAL_NS
+    held_pid: int = 0  # the future command, which may be held where more comes than can be taken; 0: it may not
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,10 @@ class Engine(Protocol):
 
     def adopt(self, pid: int) -> None:
         """Take ``pid`` and its descendants as the recorded command; its descriptors 1 and 2 are its output."""
+        ...
+
+    def let_go(self) -> None:
+        """Hold nobody for a while: somebody wants to end the command. Never fails."""
         ...
 
     def add_segments(self, segments: Sequence[tuple[int, int]]) -> None:

@@ -61,6 +61,9 @@ class ScriptedEngine:
         """Remember the command."""
         self.adopted = pid
 
+    def let_go(self) -> None:
+        """Do nothing: it holds nobody."""
+
     def add_segments(self, segments: Sequence[tuple[int, int]]) -> None:
         """Take segments; the caller may close its descriptors."""
         self._segments += [(number, os.dup(descriptor)) for number, descriptor in segments]

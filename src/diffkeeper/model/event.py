@@ -38,6 +38,7 @@ class Kind(IntEnum):
     EXCHANGE = 26  # renameat2 RENAME_EXCHANGE
     EXPORT = 27  # left the tree by rename to outside
     SETFLAGS = 28  # chattr: flags of the inode, or its project number; no part of the tree
+    HELD = 29  # the recorded processes were held, from enter_ns on, as more came than could be taken
 
 
 # Event.detail of a RESYNC: 0, metadata or a name was corrected; or a name is gone; the bytes are replaced; an extended
@@ -47,7 +48,7 @@ RESYNC_REMOVED, RESYNC_CONTENT, RESYNC_XATTR, RESYNC_NO_XATTR, RESYNC_CONFIRMED 
 
 RESYNC_EXTENT = 6
 
-FILE_KINDS = frozenset(Kind) - {Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT}
+FILE_KINDS = frozenset(Kind) - {Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.HELD}
 
 
 class Mark(IntFlag):

@@ -28,7 +28,7 @@ _NAMING = frozenset(
 )
 _MAKING = frozenset({Kind.CREATE, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD})
 _REMOVING = frozenset({Kind.UNLINK, Kind.RMDIR, Kind.EXPORT})
-_ALWAYS_SHOWN = frozenset({Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.GAP})
+_ALWAYS_SHOWN = frozenset({Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.GAP, Kind.HELD})
 
 
 class WholeTree(Tree):

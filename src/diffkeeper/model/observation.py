@@ -279,6 +279,11 @@ class EntryRead(Observation):
     read_to_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Held(Observation):
+    """Report that the recorded processes were held from ``enter_ns`` to ``t_ns``: more came than could be taken."""
+
+
 class Lost(IntEnum):
     """Name what a lost observation would have told. Numbers as in the wire format's types."""
 

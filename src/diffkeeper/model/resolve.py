@@ -28,6 +28,7 @@ from diffkeeper.model.observation import (
     EntryRead,
     EventsLost,
     Flag,
+    Held,
     HoleFound,
     HoleReread,
     Inode,
@@ -102,6 +103,7 @@ class Resolver:
             HoleReread: self._holes.reread,
             EventsLost: self._events_lost,
             Sampled: self._sampled,
+            Held: self._held,
         }
 
     @property
@@ -376,6 +378,12 @@ class Resolver:
         process.status = seen.status
         if not self._ledger.is_folding:
             self._ledger.emit(seen, Kind.EXIT, detail=seen.status)
+
+    def _held(self, seen: Held, late: tuple[Late, ...], is_exact: bool) -> None:
+        self.counters["held"] += 1
+        self.counters["held_us"] += (seen.t_ns - seen.enter_ns) // 1000
+        if not self._ledger.is_folding:
+            self._ledger.emit(seen, Kind.HELD)
 
     def _events_lost(self, seen: EventsLost, late: tuple[Late, ...], is_exact: bool) -> None:
         ledger = self._ledger

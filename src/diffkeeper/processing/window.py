@@ -29,6 +29,7 @@ _order = attrgetter("t_ns", "sequence")
 class _Batch:
     sequence: int
     newest_ns: int  # of its observations
+    reached_ns: int  # what is older does not come any more
     count: int
     size: int  # in bytes
 
@@ -51,10 +52,10 @@ class Window:
         self.shortened = 0  # how often the horizon gave way to memory
 
     def add(self, batch_sequence: int, written_ns: int, observations: Sequence[Observation], size: int = 0) -> None:
-        """Take the observations of the next batch, which was written at ``written_ns`` and has ``size`` bytes."""
+        """Take the observations of the next batch, of ``size`` bytes; what is older than ``written_ns`` was before."""
         self._newest_ns = max(self._newest_ns, written_ns)
         newest_ns = max(map(_time, observations), default=0)
-        self._batches.append(_Batch(batch_sequence, newest_ns, len(observations), size))
+        self._batches.append(_Batch(batch_sequence, newest_ns, min(newest_ns, written_ns), len(observations), size))
         self._readings.note(observations)
         self._overlaps.note(observations)
         self._fresh += observations
@@ -90,7 +91,7 @@ class Window:
         count, size = len(self._waiting) - self._most_waiting // 2, self._bytes - MOST_BYTES // 2
         for batch in self._batches:
             count, size = count - batch.count, size - batch.size
-            limit = max(limit, batch.newest_ns)
+            limit = max(limit, batch.reached_ns)
             if count <= 0 and size <= 0:
                 break
         self.shortened += 1

@@ -175,6 +175,10 @@ def _resynced(line: Line) -> str:
     return _with_size(line)
 
 
+def _held(line: Line) -> str:
+    return f"{(line.event.t_ns - line.event.enter_ns) / 1e6:.1f} ms"
+
+
 _DETAILS: dict[Kind, Callable[[Line], str]] = {
     Kind.CREATE: _with_size,
     Kind.WRITE: _with_length,
@@ -200,6 +204,7 @@ _DETAILS: dict[Kind, Callable[[Line], str]] = {
     Kind.EXIT: _exited,
     Kind.IMPORT: _with_size,
     Kind.GAP: _lost,
+    Kind.HELD: _held,
     Kind.RESYNC: _resynced,
     Kind.EXCHANGE: _exchanged,
     Kind.EXPORT: _left,

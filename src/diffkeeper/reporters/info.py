@@ -40,9 +40,17 @@ def _facts(info: TraceInfo) -> Iterator[tuple[str, str]]:
     yield "operations", ", ".join(f"{count:,} {kind}" for kind, count in info.kinds.items()) or "none"
     yield "written", size(info.bytes_written)
     yield "on disk", f"journal {size(info.journal_bytes)}, store {size(info.store_bytes)}"
+    yield from _holding(info)
     yield from _verification(info)
     yield "counted", ", ".join(f"{name} {count:,}" for name, count in info.counters.items() if count) or "nothing"
     yield "recorded by", f"diffkeeper {info.version}"
+
+
+def _holding(info: TraceInfo) -> Iterator[tuple[str, str]]:
+    times = info.counters.get("held", 0)
+    if times:
+        held = f"{times:,} {'time' if times == 1 else 'times'}, {info.counters['held_us'] / 1000:,.1f} ms in all"
+        yield "held", f"{held}: more changes came than could be taken"
 
 
 def _verification(info: TraceInfo) -> Iterator[tuple[str, str]]:

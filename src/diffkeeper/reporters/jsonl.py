@@ -24,7 +24,7 @@ VERSION = 1
 Json = dict[str, object]
 
 _WITH_OFFSET = frozenset({Kind.WRITE, Kind.COPY, Kind.FALLOCATE})
-_WITHOUT_FILE = frozenset({Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.GAP})
+_WITHOUT_FILE = frozenset({Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.GAP, Kind.HELD})
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -161,6 +161,8 @@ def _particulars(line: Line) -> Json:
         case Kind.EXIT:
             signal_number = event.detail & 0x7F
             return {"signal": signal_number} if signal_number else {"exit_code": event.detail >> 8}
+        case Kind.HELD:
+            return {"duration_ns": event.t_ns - event.enter_ns}
         case Kind.GAP:
             return _loss(event)
         case _:
