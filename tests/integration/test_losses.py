@@ -37,7 +37,16 @@ class Lossy:
         (self.home / "root").mkdir()
         for name in ("e", "f"):
             (self.home / "root" / name).write_text("from before")
-        arguments = ["record", f"--state-dir={self.home}/trace", *options, "--", sys.executable, "-c", script]
+        arguments = [
+            "record",
+            f"--state-dir={self.home}/trace",
+            "--no-stall",
+            *options,
+            "--",
+            sys.executable,
+            "-c",
+            script,
+        ]
         result = run(*arguments, cwd=self.home / "root", DIFFKEEPER_FAULTS=faults)
         self.code, self.said = result.returncode, result.stderr
         assert "Traceback" not in self.said

@@ -68,6 +68,15 @@ def test_a_loss_of_a_file_that_is_not_known_is_one_of_the_tree(scene: Scene) -> 
     assert TreeView(scene.tree, scene.blobs).doubt == TREE_IN_DOUBT
 
 
+@pytest.mark.parametrize(("ino", "doubt", "reason"), [(3, "", FILE_IN_DOUBT), (2, TREE_IN_DOUBT, ""), (99, "", "")])
+def test_a_lost_hole_spoils_its_file_and_one_of_a_directory_the_tree(
+    scene: Scene, ino: int, doubt: str, reason: str
+) -> None:
+    lose(scene, Lost.HOLE, Base(1, ino, 0))
+    assert TreeView(scene.tree, scene.blobs).doubt == doubt
+    assert f(scene).inexact == reason
+
+
 @pytest.mark.parametrize("what", [Lost.OUTPUT, Lost.PROCESS, Lost.CLOSE])
 def test_what_changes_no_file_spoils_none(scene: Scene, what: Lost) -> None:
     lose(scene, what, None)

@@ -25,6 +25,7 @@ WHAT = {
     Lost.CLOSE: b"close",
     Lost.OUTPUT: b"output",
     Lost.PROCESS: b"process",
+    Lost.HOLE: b"hole",
 }
 """What the GAP of a loss has as its value."""
 
@@ -35,7 +36,9 @@ def taint(event: Event, node: Node | None, roots: Iterable[Node]) -> None:
     """Make doubtful what a GAP is about: its node, or everything below the roots if it names none."""
     if event.value in _HARMLESS:
         return
-    if not event.node:
+    if not event.node and event.value == b"hole":
+        return  # of a file that is not below a root: one that came to be below it would have changed a directory there
+    if not event.node or (node is not None and node.is_directory and event.value == b"hole"):
         for root in roots:
             root.inexact = TREE_IN_DOUBT
     elif node is not None:

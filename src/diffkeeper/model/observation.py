@@ -296,6 +296,7 @@ class Lost(IntEnum):
     CLOSE = 8
     OUTPUT = 9
     PROCESS = 10
+    HOLE = 18  # of any file on the device of a root
 
 
 @dataclass(frozen=True, slots=True)
