@@ -26,14 +26,14 @@ def command(as_json: bool) -> int:
     output = standard("never")
     refusal = freezer.refusal(os.getpid())
     if as_json:
-        jsonl.write_object("holding", {"is_possible": not refusal, "reason": refusal}, output)
         for survey in surveys:
             jsonl.write_object("engine", jsonl.plain(survey), output)
+        jsonl.write_object("holding", {"is_possible": not refusal, "reason": refusal}, output)
     else:
         output.line(_machine())
-        output.line(f"holding a command that is too fast: {escape.escaped(refusal) or 'possible'}")
         for survey in surveys:
             output.line(escape.message(survey.text()))
+        output.line(f"holding a command that is too fast: {escape.escaped(refusal) or 'possible'}")
     return DONE if any(survey.is_usable for survey in surveys) else MissingFacilityError.exit_code
 
 
