@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from oracle.manifest import Difference, Manifest, compare
 from oracle.marks import Marks
 from oracle.recorded import Instant, Recorded, diffkeeper
 from oracle.replayed import TraceReader
+from oracle.stepwise import Step, compare_sample, compare_steps, read_steps
 
 _SHOWN_DIFFERENCES = 6
 _SHOWN_EVENTS = 6
@@ -95,6 +96,8 @@ class _Judge:
         self._compare("start", self._recorded.before)
         for instant in self._recorded.instants:
             self._verdict.findings[self._compare_instant(instant)] += 1
+        if self._recorded.workload.states:
+            self._judge_steps(read_steps(self._recorded.scratch / self._recorded.workload.states))
         unchecked = _before_check(self._trace)
         if unchecked is not None:
             self._compare(unchecked, self._recorded.after)
@@ -119,18 +122,31 @@ class _Judge:
         at_once = self._compare(position_of(self._trace, instant), instant.manifest, without=instant.mapped)
         return max(at_once, self._compare(settled, instant.manifest), key=list(Finding).index)
 
+    def _judge_steps(self, steps: list[Step]) -> None:
+        """Compare what the workload wrote down itself; a few of these states by their position, too."""
+        for result in (*compare_steps(self._trace, steps), *compare_sample(self._trace, steps, seed=len(steps))):
+            where = f"@{result.cut} after {result.step.words} in {os.fsdecode(result.step.folder)}"
+            prefix = result.step.folder + b"/"
+            below = [replace(each, path=prefix + each.path) for each in result.differences]
+            inexact = {prefix + path: reason for path, reason in result.inexact.items()}
+            self._verdict.findings[self._find(where, result.cut, below, inexact)] += 1
+
     def _compare(self, position: str, truth: Manifest, without: frozenset[bytes] = frozenset()) -> Finding:
         cut = self._trace.cut(position)
         differences = compare(truth, self._reader.read(self._trace.at(position)))
         inexact = self._reader.inexact
         differences = [each for each in differences if each.path not in without or each.what in _OF_NAMES]
+        return self._find(position, cut, differences, inexact)
+
+    def _find(self, where: str, cut: int, differences: list[Difference], inexact: dict[bytes, str]) -> Finding:
+        """Note differences and marks of the state after event ``cut``."""
         wrong = [each for each in differences if not self._marks.cover(each, cut, inexact)]
         marked = [each for each in differences if each not in wrong]
-        self._verdict.failures += self._describe(position, wrong)
-        self._verdict.doubts += (f"{Finding.WRONG_MARKED}: {line}" for line in self._describe(position, marked))
+        self._verdict.failures += self._describe(where, cut, wrong)
+        self._verdict.doubts += (f"{Finding.WRONG_MARKED}: {line}" for line in self._describe(where, cut, marked))
         if inexact:
             path = min(inexact)
-            self._verdict.doubts.append(f"at {position}: {len(inexact)} are not exact, {path!r}: {inexact[path]}")
+            self._verdict.doubts.append(f"at {where}: {len(inexact)} are not exact, {path!r}: {inexact[path]}")
         if wrong:
             return Finding.WRONG
         return Finding.WRONG_MARKED if marked else Finding.MARKED if inexact else Finding.EXACT
@@ -143,16 +159,15 @@ class _Judge:
     def _events(self) -> list[Event]:
         return list(self._trace.timeline(ops="all"))
 
-    def _describe(self, position: str, differences: list[Difference]) -> Iterator[str]:
+    def _describe(self, where: str, cut: int, differences: list[Difference]) -> Iterator[str]:
         for difference in differences[:_SHOWN_DIFFERENCES]:
-            events = "".join(f"\n      {line}" for line in self._events_near(position, difference.path))
-            yield f"at {position}: {difference}{events}"
+            events = "".join(f"\n      {line}" for line in self._events_near(cut, difference.path))
+            yield f"at {where}: {difference}{events}"
         if len(differences) > _SHOWN_DIFFERENCES:
-            yield f"at {position}: {len(differences) - _SHOWN_DIFFERENCES} more differences"
+            yield f"at {where}: {len(differences) - _SHOWN_DIFFERENCES} more differences"
 
-    def _events_near(self, position: str, path: bytes) -> Iterator[str]:
-        """Yield the last events of a path before the position, and the first after it."""
-        cut = self._trace.cut(position)
+    def _events_near(self, cut: int, path: bytes) -> Iterator[str]:
+        """Yield the last events of a path up to event ``cut``, and the first after it."""
         events = [event for event in self._events if path in (event.path, event.path2)]
         before = [event for event in events if event.number <= cut]
         yield from map(describe_event, before[-_SHOWN_EVENTS:])

@@ -49,6 +49,7 @@ class Recorded:
     workload: Workload
     trace: Path
     root: Path
+    scratch: Path
     seconds: float
     before: Manifest
     after: Manifest
@@ -108,7 +109,7 @@ def record_workload(
         seconds = _record(workload, bench, env, freezer, watcher, record)
     finally:
         freezer.close()
-    return Recorded(workload, bench.trace, bench.root, seconds, before, reader.read(), watcher.taken)
+    return Recorded(workload, bench.trace, bench.root, bench.scratch, seconds, before, reader.read(), watcher.taken)
 
 
 def _run_shell(script: str, bench: Bench, env: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterable
 
 from diffkeeper import Entry, Exactness, TreeView
 from diffkeeper.model.extents import Piece
@@ -18,10 +19,14 @@ class TraceReader:
 
     def read(self, view: TreeView) -> Manifest:
         """Return the manifest of one state."""
+        return self.read_entries(view, view.entries())
+
+    def read_entries(self, view: TreeView, entries: Iterable[Entry]) -> Manifest:
+        """Return the manifest of some entries of a state."""
         states: Manifest = {}
         files: dict[bytes, object] = {}
         self.inexact = {}
-        for entry in view.entries():
+        for entry in entries:
             states[entry.path] = self._state(view, entry)
             files[entry.path] = entry.links
             if entry.content != Exactness.EXACT:

@@ -21,7 +21,8 @@ class Workload:
     ``prepare`` runs before recording, ``command`` is recorded. ``needs`` are programs that must exist, ``packages`` is
     what brings them; ``check`` is a command that fails where the workload cannot run; ``fetch`` fills the cache (by
     network). ``marked`` is why some of it may be marked as not exact: the marks are no fault then, being wrong where
-    nothing is marked is one all the same.
+    nothing is marked is one all the same. ``states`` is a file in its scratch folder in which the workload writes down
+    itself what is true after each of its steps (stepwise.py).
     """
 
     name: str
@@ -32,6 +33,7 @@ class Workload:
     packages: str = ""
     check: str = ""
     marked: str = ""
+    states: str = ""
     quick: bool = False
     why: str = ""
 
