@@ -6,7 +6,7 @@ import os
 import resource
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from oracle.manifest import Content, Hasher, Manifest, State, with_links
 
@@ -24,7 +24,10 @@ _KINDS = {
 
 
 class FolderReader:
-    """Take manifests of a folder; files that did not change since the last one are not read again."""
+    """Take manifests of a folder; files that did not change since the last one are not read again.
+
+    Stores into a mapping may change bytes and no time: files that are mapped are always read; where there is no disk, all.
+    """
 
     def __init__(self, root: bytes) -> None:
         self._root = root
@@ -33,13 +36,16 @@ class FolderReader:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # one descriptor a level of a deep tree
 
-    def read(self) -> Manifest:
-        """Return the manifest of the folder as it is now; its own metadata is not part of it."""
+    def read(self, mapped: Container[int] = ()) -> Manifest:
+        """Return the manifest of the folder as it is now; its own metadata is not part of it.
+
+        ``mapped`` are the inodes that some process may store into.
+        """
         states: Manifest = {}
         files: dict[bytes, object] = {}
         self._names = {}
         for path, fd, name, status in _walk(self._root):
-            states[path] = self._state(fd, name, status)
+            states[path] = self._state(fd, name, status, status.st_ino in mapped)
             files[path] = (status.st_dev, status.st_ino)
             self._names.setdefault(status.st_ino, []).append(path)
         return with_links(states, files)
@@ -48,7 +54,7 @@ class FolderReader:
         """Return all names that the inodes had in the last manifest."""
         return frozenset(name for inode in inodes for name in self._names.get(inode, ()))
 
-    def _state(self, fd: int, name: bytes, status: os.stat_result) -> State:
+    def _state(self, fd: int, name: bytes, status: os.stat_result, is_mapped: bool) -> State:
         kind = _KINDS[stat.S_IFMT(status.st_mode)]
         return State(
             kind,
@@ -60,10 +66,12 @@ class FolderReader:
             os.readlink(name, dir_fd=fd) if kind == "l" else b"",
             _xattrs(b"/proc/self/fd/%d/%s" % (fd, name)),
             b"",
-            self._content(fd, name, status) if kind == "f" else None,
+            self._content(fd, name, status, is_mapped) if kind == "f" else None,
         )
 
-    def _content(self, fd: int, name: bytes, status: os.stat_result) -> Content:
+    def _content(self, fd: int, name: bytes, status: os.stat_result, is_mapped: bool) -> Content:
+        if is_mapped or os.major(status.st_dev) == 0:
+            return _read(fd, name)
         key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         content = self._known.get(key)
         if content is None:

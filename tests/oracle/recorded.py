@@ -176,8 +176,9 @@ class _Watcher:
         with self._freezer.frozen() as t_ns:
             if t_ns is None:
                 return
-            manifest = self._reader.read()
-            mapped = self._reader.names_of(mapped_inodes(self._freezer.pids))
+            inodes = mapped_inodes(self._freezer.pids)
+            manifest = self._reader.read(inodes)
+            mapped = self._reader.names_of(inodes)
             if mapped:
                 time.sleep(_MAPPED_S)
             self.taken.append(Instant(t_ns, manifest, time.monotonic_ns(), mapped))
