@@ -26,7 +26,7 @@ _KINDS = {
 class FolderReader:
     """Take manifests of a folder; files that did not change since the last one are not read again.
 
-    Stores into a mapping may change bytes and no time: files that are mapped are always read; where there is no disk, all.
+    Stores into a mapping may change bytes and no time: files that are mapped are always read; without a disk, all.
     """
 
     def __init__(self, root: bytes) -> None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
-from diffkeeper import Event, Trace, TraceInfo
+from diffkeeper import Event, Kind, Trace, TraceInfo
 from oracle.folder import FolderReader
 from oracle.manifest import Difference, Manifest, compare
 from oracle.marks import Marks
@@ -198,11 +198,16 @@ def position_at(trace: Trace, t_ns: int) -> str:
 
 
 def _before_check(trace: Trace) -> str | None:
-    """Return the position before what the check at the end read back; None if it found nothing."""
-    first = next(trace.timeline(ops="resync"), None)
-    while first is not None and first.kind.name != "RESYNC":  # a GAP is shown whatever is asked for
-        first = next(trace.timeline(ops="resync", since=f"@{first.number + 1}"), None)
-    return None if first is None else f"@{first.number - 1}" if first.number > 1 else "start"
+    """Return the position before what the check at the end read back; None if it found nothing.
+
+    Its events are the last; what was read back meanwhile, as no call explained a change, is no matter of that check.
+    """
+    (last,) = list(trace.timeline(last=1)) or [None]
+    if last is None or last.kind != Kind.RESYNC:
+        return None
+    others = trace.timeline(ops=(kind.name.lower() for kind in Kind if kind != Kind.RESYNC), output=True, last=20)
+    number = max((event.number for event in others if event.kind != Kind.RESYNC), default=0)
+    return f"@{number}" if number else "start"
 
 
 def _judge_exports(trace: Trace, recorded: Recorded, verdict: Verdict, count: int) -> None:

@@ -269,19 +269,20 @@ class Resolver:
                 ledger.emit(seen, Kind.CREATE, node=node.number, parent=parent.number, name=name)
             return
         assert parent is not None or is_nameless, "a name is in a directory"
-        self._create(seen, None if is_nameless else parent, name)
+        self._create(seen, parent, b"" if is_nameless else name)
 
     def _create(self, seen: Opened, parent: Node | None, name: bytes) -> None:
+        """Note a new file; one without a name has a directory all the same, from which it takes attributes."""
         ledger = self._ledger
         event = ledger.emit(
             seen,
             Kind.CREATE,
             node=ledger.tree.next_number,
             parent=parent.number if parent is not None else 0,
-            name=name if parent is not None else b"",
-            path=ledger.path_in(parent, name) if parent is not None else b"",
+            name=name,
+            path=ledger.path_in(parent, name) if parent is not None and name else b"",
             meta=meta_of(seen.inode),
-            parent_mtime_ns=self._mtime_of(seen, parent) if parent is not None else 0,
+            parent_mtime_ns=self._mtime_of(seen, parent) if parent is not None and name else 0,
         )
         ledger.born(event.node, seen.inode.identity)
 

@@ -141,7 +141,7 @@ class Tree(Namespace):
         if node.content is not None:
             for data in event.data:
                 node.content.write(data.offset, data.length, data.blob, data.start)
-        parent = self.nodes.get(event.parent) if event.name else None
+        parent = self.nodes.get(event.parent)
         if parent is not None and parent.xattrs and is_new and event.kind in _INHERITING:
             node.xattrs = attributes.inherit(parent.xattrs, node.meta.mode, event.kind == Kind.MKDIR)
         if event.name:
