@@ -51,6 +51,7 @@ struct library {
 	int (*set_max_entries)(struct bpf_map *, uint32_t);
 	void *(*initial_value)(struct bpf_map *, size_t *);
 	int (*update)(int, const void *, const void *, uint64_t);
+	int (*remove)(int, const void *);
 	int (*program_info)(int, void *, uint32_t *);
 	struct ring_buffer *(*ring_new)(int, int (*)(void *, void *, size_t), void *, const void *);
 	int (*ring_epoll_fd)(const struct ring_buffer *);
@@ -118,6 +119,7 @@ struct faults {
 	uint32_t decode;    /* the batch with this sequence is spoilt before it is written */
 	uint32_t kill;	    /* this process kills itself before it writes the batch with this sequence */
 	uint32_t recursion; /* so many misses are pretended */
+	uint32_t hook;	    /* the hook of that number is not attached */
 	uint32_t kill_held; /* this process kills itself when it holds the recorded processes */
 };
 
@@ -135,11 +137,19 @@ struct capture {
 	struct bpf_link *links[MAX_LINKS];
 	char hooks[MAX_LINKS][32];
 	int link_count;
+	uint32_t hook_number;
 	char missing[512];
 	struct dk_counters *counters;
 	struct dk_described *described; /* the answer of the program behind describe_fd */
 	int describe_fd;
 	struct pending_hole holes[MAX_HOLES];
+	struct trial *trial; /* while hooks are tried */
+	unsigned char *kept; /* records of others from then */
+	size_t kept_bytes;
+	char silent[512]; /* what the trial found wanting */
+	bool is_untried;
+	bool finds_touches, finds_bytes; /* changes that no call explains */
+	int scratch_fd;			 /* where a file without a name may be made, -1: nowhere but in the roots */
 	struct root roots[MAX_ROOTS];
 	int root_count;
 	uint64_t excluded[MAX_ROOTS][2];
@@ -185,6 +195,17 @@ bool may_read(struct capture *capture, const struct stat *status);
 void read_what_is_missing(struct capture *capture, const struct dk_header *header);
 /* Read what came in from outside by rename or link. */
 void read_import(struct capture *capture, const struct dk_name *record);
+/* Try every hook, on a file that nobody sees; and take the records of that. */
+void try_hooks(struct capture *capture);
+void take_trial_record(struct capture *capture, const void *data);
+int open_ring(struct capture *capture);
+
+/* What file systems tell, of load.c. */
+bool has_lock_tracepoints(int fd);
+bool has_cache_tracepoints(int fd);
+bool tells_touches(int fd);
+bool uses_iomap_for_direct(int fd);
+
 /* Keep a hole until flush_holes() reads what is due, or, the last time, all. */
 void note_hole(struct capture *capture, const struct dk_hole *hole);
 void flush_holes(struct capture *capture, bool is_last);

@@ -29,6 +29,7 @@ static const struct {
 	{"bpf_map__set_max_entries", offsetof(struct library, set_max_entries)},
 	{"bpf_map__initial_value", offsetof(struct library, initial_value)},
 	{"bpf_map_update_elem", offsetof(struct library, update)},
+	{"bpf_map_delete_elem", offsetof(struct library, remove)},
 	{"bpf_obj_get_info_by_fd", offsetof(struct library, program_info)},
 	{"ring_buffer__new", offsetof(struct library, ring_new)},
 	{"ring_buffer__epoll_fd", offsetof(struct library, ring_epoll_fd)},

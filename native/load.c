@@ -37,6 +37,7 @@ struct capture *dk_new(uint64_t trace_id, uint64_t ring_bytes, uint32_t reader_u
 	capture->ring_bytes = ring_bytes;
 	capture->reader_uid = reader_uid;
 	capture->reader_gid = reader_gid;
+	capture->scratch_fd = -1;
 	segments_init(&capture->segments, trace_id);
 	return capture;
 }
@@ -77,6 +78,12 @@ int dk_add_root(struct capture *capture, int fd, uint32_t dev, uint64_t ino)
 	return 0;
 }
 
+/* A directory of the trace's own; the descriptor is the caller's. */
+void dk_set_scratch(struct capture *capture, int fd)
+{
+	capture->scratch_fd = fd;
+}
+
 int dk_add_excluded(struct capture *capture, uint32_t dev, uint64_t ino)
 {
 	if (capture->excluded_count == MAX_ROOTS)
@@ -86,12 +93,31 @@ int dk_add_excluded(struct capture *capture, uint32_t dev, uint64_t ino)
 	return 0;
 }
 
-static bool has_lock_tracepoints(int fd)
+bool has_lock_tracepoints(int fd)
 {
 	struct statfs status;
 
 	return fd >= 0 && fstatfs(fd, &status) == 0 &&
 	       (status.f_type == EXT4_MAGIC || (uint64_t)status.f_type == XFS_MAGIC);
+}
+
+static uint32_t magic_of(int fd)
+{
+	struct statfs status;
+
+	return fd < 0 || fstatfs(fd, &status) ? 0 : status.f_type;
+}
+
+/* Does it say, folio by folio, when the bytes of a copy are in memory? */
+bool has_cache_tracepoints(int fd)
+{
+	return magic_of(fd) == EXT4_MAGIC;
+}
+
+/* Does O_DIRECT go through iomap there? */
+bool uses_iomap_for_direct(int fd)
+{
+	return magic_of(fd) == EXT4_MAGIC || magic_of(fd) == XFS_MAGIC || magic_of(fd) == BTRFS_MAGIC;
 }
 
 static bool has_root_on(struct capture *capture, uint32_t magic)
@@ -106,7 +132,7 @@ static bool has_root_on(struct capture *capture, uint32_t magic)
 }
 
 /* Does ctime move on this file system for changes alone? Network file systems and stacked ones set it for readers. */
-static bool tells_touches(int fd)
+bool tells_touches(int fd)
 {
 	struct statfs status;
 
@@ -165,6 +191,8 @@ static int write_settings(struct capture *capture, bool has_touch_hooks, bool ha
 		settings->writes_need_enter |= !has_lock_tracepoints(capture->roots[i].fd);
 		settings->finds_touches &= tells_touches(capture->roots[i].fd);
 	}
+	capture->finds_touches = settings->finds_touches;
+	capture->finds_bytes = !settings->writes_need_enter;
 	capture->lib.set_max_entries(ring, capture->ring_bytes);
 	return 0;
 }
@@ -310,6 +338,8 @@ static int attach_all(struct capture *capture)
 		struct bpf_link *link;
 
 		if (!capture->lib.autoload(program) || capture->link_count == MAX_LINKS || is_asked(name))
+			continue;
+		if (++capture->hook_number == capture->faults.hook)
 			continue;
 		link = capture->lib.attach(program);
 		if (!link)
@@ -471,7 +501,10 @@ int dk_start(struct capture *capture)
 	if (find_inner_layouts(capture))
 		return -1;
 	find_page_cache(capture);
-	return attach_all(capture);
+	if (attach_all(capture) || open_ring(capture))
+		return -1;
+	try_hooks(capture);
+	return 0;
 }
 
 /* 1 when bytes of copies are taken from the page cache, 0 when they are read back from the file. */

@@ -34,6 +34,10 @@ static int take_record(void *context, void *data, size_t size)
 		return 0;
 	if (!(++capture->taken % RECORDS_PER_LOOK))
 		look_around(capture);
+	if (capture->trial) {
+		take_trial_record(capture, data);
+		return 0;
+	}
 	if (header->type == DK_HOLE) {
 		note_hole(capture, data);
 		return 0;
@@ -95,12 +99,27 @@ static void take_all(struct capture *capture)
 	capture->segments.as_of_ns = 0; /* nothing older is to come */
 }
 
+/* Records of others that came while hooks were tried. */
+static void take_kept(struct capture *capture)
+{
+	for (size_t at = 0; at < capture->kept_bytes;) {
+		struct dk_header *header = (void *)(capture->kept + at);
+
+		at += header->size;
+		take_record(capture, header, header->size);
+	}
+	free(capture->kept);
+	capture->kept = NULL;
+	capture->kept_bytes = 0;
+}
+
 static void *drain(void *context)
 {
 	struct capture *capture = context;
 
 	capture->losses.checked_ns = capture->losses.misses_checked_ns = now_ns();
 	take_precedence();
+	take_kept(capture);
 	stall(capture);
 	while (!capture->is_stopping) {
 		wait_for_records(capture);
@@ -135,17 +154,19 @@ void dk_give_up(struct capture *capture)
 	segments_give_up(&capture->segments);
 }
 
+int open_ring(struct capture *capture)
+{
+	int map = capture->lib.map_fd(capture->lib.find_map(capture->object, "ring"));
+
+	capture->ring = capture->lib.ring_new(map, take_record, capture, NULL);
+	return capture->ring ? 0 : capture_fail(capture, "the ring cannot be mapped: %s", strerror(errno));
+}
+
 /* Start the drain thread, once. */
 int dk_drain(struct capture *capture)
 {
-	int map;
-
 	if (capture->is_draining)
 		return 0;
-	map = capture->lib.map_fd(capture->lib.find_map(capture->object, "ring"));
-	capture->ring = capture->lib.ring_new(map, take_record, capture, NULL);
-	if (!capture->ring)
-		return capture_fail(capture, "the ring cannot be mapped: %s", strerror(errno));
 	capture->wake_fd = eventfd(0, EFD_CLOEXEC);
 	if (capture->wake_fd < 0)
 		return capture_fail(capture, "an eventfd cannot be made: %s", strerror(errno));
@@ -205,6 +226,7 @@ void dk_close(struct capture *capture)
 		munmap(capture->described, DESCRIBED_BYTES);
 	if (capture->object)
 		capture->lib.close(capture->object);
+	free(capture->kept);
 	segments_free(&capture->segments);
 	free(capture);
 }

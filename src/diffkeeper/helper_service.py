@@ -137,6 +137,7 @@ class Helper:
             reader_gid=self._peer_gid,
             faults=self._faults,
             mapped_interval_ns=message["mapped_interval_ns"],
+            scratch_fd=descriptors[root_count] if len(descriptors) > root_count else -1,
         )
         capture = native.Capture(settings)
         facts = capture.start()

@@ -27,6 +27,7 @@ class CaptureSettings:
     ``root_fds`` are open descriptors of the roots, in their order; they must stay open while the capture lasts.
     ``faults`` are for tests: docs/faults.md.
     ``reader_uid`` and ``reader_gid`` own the trace: bytes of files that they may not read are not recorded (0: all).
+    ``scratch_fd`` is a directory in which hooks may be tried; -1: in the roots, with a file that has no name.
     ``mapped_interval_ns`` is the time between two looks at files that are mapped shared and writable (0: none).
     """
 
@@ -43,6 +44,7 @@ class CaptureSettings:
         reader_gid: int = 0,
         faults: dict[str, int] | None = None,
         mapped_interval_ns: int = 0,
+        scratch_fd: int = -1,
     ) -> None:
         self.roots = roots
         self.excluded = excluded
@@ -54,21 +56,35 @@ class CaptureSettings:
         self.reader_gid = reader_gid
         self.faults = faults or {}
         self.mapped_interval_ns = mapped_interval_ns
+        self.scratch_fd = scratch_fd
 
 
 class CaptureFacts:
     """Say which hooks are attached, which this kernel lacks, and where the bytes of copies come from.
 
     ``reads_page_cache``: they are taken where the kernel puts them; else they are read back from the file.
+    ``silent`` names hooks, or kinds of records, that a trial at start found wanting; with ``is_untried`` the file
+    system of a root offered no place to try. ``finds_holes`` says which changes are found that no call explains.
     """
 
     def __init__(
-        self, hooks: Sequence[str], missing: Sequence[str], ring_bytes: int, *, reads_page_cache: bool = False
+        self,
+        hooks: Sequence[str],
+        missing: Sequence[str],
+        ring_bytes: int,
+        *,
+        reads_page_cache: bool = False,
+        silent: Sequence[str] = (),
+        is_untried: bool = False,
+        finds_holes: Sequence[str] = (),
     ) -> None:
         self.hooks = hooks
         self.missing = missing
         self.ring_bytes = ring_bytes
         self.reads_page_cache = reads_page_cache
+        self.silent = silent
+        self.is_untried = is_untried
+        self.finds_holes = finds_holes
 
     def as_json(self) -> dict[str, object]:
         """Return the facts as JSON values."""
@@ -77,6 +93,9 @@ class CaptureFacts:
             "missing": list(self.missing),
             "ring_bytes": self.ring_bytes,
             "reads_page_cache": self.reads_page_cache,
+            "silent": list(self.silent),
+            "is_untried": self.is_untried,
+            "finds_holes": list(self.finds_holes),
         }
 
 
@@ -103,7 +122,7 @@ class Progress:
     __hash__ = None  # type: ignore[assignment]  # it holds a dictionary
 
 
-_FAULTS = ("stall", "probe", "table", "decode", "kill", "recursion", "kill_held")  # as struct faults has them
+_FAULTS = ("stall", "probe", "table", "decode", "kill", "recursion", "hook", "kill_held")  # as struct faults has them
 
 
 class _Faults(ctypes.Structure):
@@ -134,6 +153,8 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
         ctypes.c_int,
         (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.POINTER(ctypes.c_char_p)),
     ),
+    "dk_set_scratch": (None, (ctypes.c_void_p, ctypes.c_int)),
+    "dk_silent": (ctypes.c_char_p, (ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))),
     "dk_reads_page_cache": (ctypes.c_int, (ctypes.c_void_p,)),
     "dk_adopt": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_int)),
     "dk_add_segment": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int)),
@@ -265,6 +286,7 @@ class Capture:
         for dev, ino in self._settings.excluded:
             self._check(self._library.dk_add_excluded(self._handle, dev, ino))
         self._library.dk_set_mapped_interval(self._handle, self._settings.mapped_interval_ns)
+        self._library.dk_set_scratch(self._handle, self._settings.scratch_fd)
         if self._library.dk_start(self._handle):
             raise EngineUnavailableError(self._error())
         return self._facts()
@@ -274,11 +296,16 @@ class Capture:
         missing = ctypes.c_char_p()
         self._library.dk_hooks(self._handle, attached, len(attached), ctypes.byref(missing))
         absent = (missing.value or b"").decode().split()
+        bits = ctypes.c_int()
+        silent: bytes = self._library.dk_silent(self._handle, ctypes.byref(bits))
         return CaptureFacts(
             tuple(attached.value.decode().split()),
             tuple(absent),
             self._settings.ring_bytes,
             reads_page_cache=bool(self._library.dk_reads_page_cache(self._handle)),
+            silent=silent.decode().split(),
+            is_untried=bool(bits.value & 1),
+            finds_holes=[what for bit, what in ((2, "times"), (4, "bytes")) if bits.value & bit],
         )
 
     def add_segment(self, number: int, fd: int) -> None:

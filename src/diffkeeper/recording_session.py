@@ -164,6 +164,8 @@ class Session:
         self._journal.open_store()
         engine_facts = self._engine.wait_until_started()
         self._facts.engine_facts = {**engine_facts.details, "exceptions": list(engine_facts.exceptions)}
+        for what in engine_facts.details.get("silent", ()):
+            self._fail(f"a trial at the start found that the kernel tells nothing of {what}")
         self._verifies = self._settings.verify and engine_facts.is_live
         self._settings.announce(_first_line(self._facts, path))
         self._facts.baseline_realtime_ns = file_time_ns()

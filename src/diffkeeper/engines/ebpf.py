@@ -83,6 +83,11 @@ class EbpfEngine:
         self._await_hello()
         facts = self._await("started")["facts"]
         exceptions = [f"this kernel has no {hook}" for hook in facts["missing"]]
+        exceptions += [f"{what}, of which a trial at the start was told nothing" for what in facts["silent"]]
+        if facts["is_untried"]:
+            exceptions.append("that the hooks could not all be tried at the start")
+        if "times" not in facts["finds_holes"]:
+            exceptions.append("that changes which no call explains are not looked for on every root's file system")
         if facts["faults"]:
             exceptions.append("faults on purpose: " + ", ".join(f"{name}={n}" for name, n in facts["faults"].items()))
         return EngineFacts(NAME, tuple(exceptions), facts)
