@@ -374,6 +374,7 @@ struct dk_counters {
 	dk_u64 probe_folio;
 	dk_u8 probe_bytes[DK_PROBE_BYTES];
 	dk_u64 loose; /* tasks that hold changes which no open call will tell: away from what is written all the time */
+	dk_u64 disturbed; /* opens for writing that would not wait and failed, as they do on a leased file */
 };
 
 /* In .data.described: what the program `describe` says of an inode that it is asked for. */
@@ -480,7 +481,7 @@ DK_ASSERT_SIZE(dk_entry, 152);
 DK_ASSERT_SIZE(dk_lost, 112);
 DK_ASSERT_SIZE(dk_held, 64);
 DK_ASSERT_SIZE(dk_settings, 64);
-DK_ASSERT_SIZE(dk_counters, 216);
+DK_ASSERT_SIZE(dk_counters, 224);
 DK_ASSERT_SIZE(dk_loss_key, 24);
 DK_ASSERT_SIZE(dk_loss, 48);
 DK_ASSERT_SIZE(dk_mapped, 136);

@@ -271,6 +271,7 @@ struct linux_binprm {
 #undef core
 
 enum { FMODE_WRITE = 2, FMODE_CREATED = 1 << 20 };
+enum { O_ACCMODE = 3, O_NONBLOCK = 04000, EAGAIN = 11 };
 enum { O_CREAT = 0100, O_TRUNC = 01000, O_APPEND = 02000, O_DIRECT = 040000, O_TMPFILE_BIT = 020000000 };
 enum { AT_FDCWD = -100, AT_REMOVEDIR = 0x200 };
 enum { AF_UNIX = 1 };

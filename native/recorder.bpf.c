@@ -139,6 +139,15 @@ static __always_inline void record_call(struct call_args *args, struct dk_task *
 	explain(state);
 }
 
+/* An open for writing that will not wait fails on a leased file; nothing else makes it fail so, but RESOLVE_CACHED. */
+static __always_inline void note_disturbed(u32 call, u64 *a)
+{
+	u64 flags = call == CALL_OPEN ? a[1] : a[2];
+
+	if ((call == CALL_OPEN || call == CALL_OPENAT) && (flags & O_NONBLOCK) && (flags & O_ACCMODE))
+		__sync_fetch_and_add(&counters.disturbed, 1);
+}
+
 /* Every system call's end: the record is made here, where the result is known and the caller's pages are present. */
 SEC("tp_btf/sys_exit")
 int leave(u64 *ctx)
@@ -159,6 +168,8 @@ int leave(u64 *ctx)
 		leave_unrecorded();
 		return leave_mapping(&args);
 	}
+	if (args.result == -EAGAIN)
+		note_disturbed(args.call, args.a);
 	state = bpf_task_storage_get(&tasks, task, 0, 0);
 	if (state && state->lock_bytes && state->lock_call != (u32)number)
 		tell_holes(state); /* of an earlier call: none of the bytes are this one's */

@@ -185,6 +185,7 @@ struct dk_progress {
 	uint64_t late_reads;
 	uint64_t late_failures;
 	uint64_t lost[DK_LOST_CHANNELS];
+	uint64_t disturbed;
 };
 
 /* Fill `out`, and up to `room` numbers of segments that became full since the last call; returns how many. */
@@ -194,6 +195,7 @@ int dk_progress(struct capture *capture, struct dk_progress *out, uint32_t *fill
 	read_lost(capture, out->lost);
 	out->late_reads = capture->late_reads;
 	out->late_failures = capture->late_failures;
+	out->disturbed = __atomic_load_n(&capture->counters->disturbed, __ATOMIC_RELAXED);
 	return segments_progress(&capture->segments, &out->batches, &out->bytes, &out->free_segments, filled, room);
 }
 

@@ -101,6 +101,7 @@ class BaselineReport:
     ended_ns: int = 0
     entries: int = 0
     files: int = 0
+    kept: int = 0  # files with all their bytes, empty ones too
     content_bytes: int = 0  # holes and duplicates counted
     chunks: int = 0  # distinct
     stored_bytes: int = 0
@@ -193,6 +194,8 @@ class _Scribe:
             return
         self._report.entries += 1
         self._report.files += stat.S_ISREG(found.status.st_mode)
+        is_kept = content.state in (ContentState.KEPT, ContentState.CHANGED) or not found.status.st_size
+        self._report.kept += stat.S_ISREG(found.status.st_mode) and is_kept
         self._report.content_bytes += sum(length for _, length in content.chunks)
         if content.reason:
             self._report.unread.append(Unread(found.path, content.reason))

@@ -88,13 +88,19 @@ def progress_message(op: str, progress: Progress) -> Message:
         "free_segments": progress.free_segments,
         "filled": list(progress.filled),
         "lost": progress.lost,
+        "disturbed": progress.disturbed,
     }
 
 
 def progress_of(message: Message) -> Progress:
     """Return the Progress that a message carries."""
     return Progress(
-        message["batches"], message["bytes"], message["free_segments"], tuple(message["filled"]), message["lost"]
+        message["batches"],
+        message["bytes"],
+        message["free_segments"],
+        tuple(message["filled"]),
+        message["lost"],
+        message["disturbed"],
     )
 
 

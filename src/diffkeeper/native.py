@@ -109,12 +109,14 @@ class Progress:
         free_segments: int = 0,
         filled: Sequence[int] = (),
         lost: dict[str, int] | None = None,
+        disturbed: int = 0,
     ) -> None:
         self.batches = batches
         self.bytes = bytes
         self.free_segments = free_segments
         self.filled = tuple(filled)
         self.lost = lost or {}
+        self.disturbed = disturbed  # opens that would not wait for a lease to be given up, and failed
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Progress) and vars(self) == vars(other)
@@ -137,6 +139,7 @@ class _Progress(ctypes.Structure):
         ("late_reads", ctypes.c_uint64),
         ("late_failures", ctypes.c_uint64),
         ("lost", ctypes.c_uint64 * len(_LOST_CHANNELS)),
+        ("disturbed", ctypes.c_uint64),
     )
 
 
@@ -338,7 +341,7 @@ class Capture:
         filled = (ctypes.c_uint32 * _MAX_FILLED)()
         count = self._library.dk_progress(self._handle, ctypes.byref(counts), filled, _MAX_FILLED)
         lost = dict(zip(_LOST_CHANNELS, counts.lost, strict=True))
-        return Progress(counts.batches, counts.bytes, counts.free_segments, filled[:count], lost)
+        return Progress(counts.batches, counts.bytes, counts.free_segments, filled[:count], lost, counts.disturbed)
 
     def stop(self) -> Progress:
         """Detach, drain to the end, write the end of the stream; return the last counts."""

@@ -39,5 +39,7 @@ def take(
         writer.close()
     facts.mounts_left_out = [os.fsdecode(path) for path in report.mounts_left_out]
     facts.counters["baseline_entries"] = report.entries
+    facts.counters["baseline_files"] = report.files
+    facts.counters["baseline_kept"] = report.kept
     facts.counters["baseline_bytes"] = report.content_bytes
     facts.counters["baseline_unread"] = len(report.unread)

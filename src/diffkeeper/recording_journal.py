@@ -43,6 +43,7 @@ class RingJournal:
         self._filled = 0
         self._worker: Background | None = None
         self._store: RocksStore | None = None
+        self.disturbed = 0  # opens that failed as they would not wait for a lease
         self.shortage = ""  # why segments could not be made when they were needed; the ring may have made up for it
 
     def __enter__(self) -> RingJournal:
@@ -115,6 +116,7 @@ class RingJournal:
         progress = self._engine.stop(self._make_up_for)
         for number in self._given[len(self._given) - progress.free_segments :]:
             self._pool.remove(number)  # never used: where the disk is full, this is the room that processing needs
+        self.disturbed = progress.disturbed
         return progress.lost
 
     @property

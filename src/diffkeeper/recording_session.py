@@ -224,6 +224,8 @@ class Session:
         if self._leases is not None:
             self._leases.finish()
             self._facts.counters["uncovered"] = self._leases.uncovered
+            # Others on this machine may hold leases as well: without one of ours it was not us.
+            self._facts.counters["disturbed_opens"] = self._journal.disturbed if self._leases.leased else 0
         self._engine.release()
 
     def _note_losses(self, lost: Mapping[str, int]) -> None:

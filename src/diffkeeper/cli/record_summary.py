@@ -26,6 +26,7 @@ def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
     yield f"diffkeeper: {_counts(outcome)} {_ending(outcome)}"
     for defect in outcome.defects:
         yield f"diffkeeper: not complete: {escape.escaped(defect)}"
+    yield from _disturbed(outcome)
     yield from _not_verified(outcome)
     if not outcome.trace_path.is_dir():
         return  # it was deleted: there is nothing to look at
@@ -37,6 +38,14 @@ def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
     yield f"  diffkeeper timeline{option} --last 20"
     if last is not None:
         yield f"  diffkeeper export{option} --time=@{last.event.number}^ --out=debug_fs"
+
+
+def _disturbed(outcome: Outcome) -> Iterator[str]:
+    """Yield what the recording did to the command."""
+    count = outcome.facts.counters.get("disturbed_opens", 0)
+    if count:
+        opens = _count(count, "open with O_NONBLOCK", "opens with O_NONBLOCK")
+        yield f"diffkeeper: {opens} failed with EAGAIN, perhaps on leased files; --no-leases avoids that"
 
 
 def _not_verified(outcome: Outcome) -> Iterator[str]:

@@ -221,11 +221,11 @@ class EbpfEngine:
     def _take(self, message: protocol.Message) -> None:
         news = protocol.progress_of(message)
         filled = (*self._news.filled, *news.filled)
-        self._news = Progress(news.batches, news.bytes, news.free_segments, filled, news.lost)
+        self._news = Progress(news.batches, news.bytes, news.free_segments, filled, news.lost, news.disturbed)
 
     def _take_news(self) -> Progress:
         news = self._news
-        self._news = Progress(news.batches, news.bytes, news.free_segments, (), news.lost)
+        self._news = Progress(news.batches, news.bytes, news.free_segments, (), news.lost, news.disturbed)
         return news
 
     def _open(self) -> socket.socket:

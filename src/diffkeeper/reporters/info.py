@@ -35,7 +35,7 @@ def _facts(info: TraceInfo) -> Iterator[tuple[str, str]]:
     if info.excludes:
         yield "left out", ", ".join(info.excludes)
     yield "engine", info.engine + "".join(f"; except {exception}" for exception in info.engine_exceptions)
-    yield "baseline", info.baseline
+    yield "baseline", _baseline(info)
     yield "changes", f"{info.events:,} events on {info.files:,} files by {info.processes:,} processes"
     yield "operations", ", ".join(f"{count:,} {kind}" for kind, count in info.kinds.items()) or "none"
     yield "written", size(info.bytes_written)
@@ -51,6 +51,26 @@ def _holding(info: TraceInfo) -> Iterator[tuple[str, str]]:
     if times:
         held = f"{times:,} {'time' if times == 1 else 'times'}, {info.counters['held_us'] / 1000:,.1f} ms in all"
         yield "held", f"{held}: more changes came than could be taken"
+
+
+def _baseline(info: TraceInfo) -> str:
+    """Return the kind of the baseline, and where the content of its files is."""
+    counters = info.counters
+    files, kept = counters.get("baseline_files", 0), counters.get("baseline_kept", 0)
+    if files <= kept:
+        return info.baseline
+    kept += counters.get("before_images", 0)
+    missing = counters.get("no_before_image", 0)
+    parts = [f"{kept:,} of {files:,} files have their content in the trace"]
+    if files - kept - missing > 0:
+        parts.append(f"{files - kept - missing:,} are taken from the base, being untouched")
+    if missing:
+        parts.append(f"{missing:,} were changed and have none")
+    if counters.get("uncovered"):
+        parts.append(f"{counters['uncovered']:,} were no longer covered when their holder ended")
+    if counters.get("disturbed_opens"):
+        parts.append(f"{counters['disturbed_opens']:,} opens with O_NONBLOCK failed, perhaps for a lease: --no-leases")
+    return f"{info.baseline}; {', '.join(parts)}"
 
 
 def _verification(info: TraceInfo) -> Iterator[tuple[str, str]]:
