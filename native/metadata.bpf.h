@@ -184,6 +184,45 @@ __noinline int leave_size(struct call_args *args, struct dk_task *state)
 	return 0;
 }
 
+/*
+ * A call that writes or allocates has failed, but not before it had set the file's times and dropped its privileges, or
+ * even grown it (ext4, a write of bytes that cannot be read): an allocation of nothing at its end says all that.
+ */
+__noinline int send_unchanged(struct dk_task *state, u32 i)
+{
+	struct dk_size record = {0};
+	struct inode *inode;
+	u32 verdict;
+
+	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
+		return 0;
+	inode = touched_inode(state, i);
+	if (!inode || !is_regular(mode_of(inode)))
+		return 0;
+	verdict = verdict_of(inode);
+	if (verdict == OUTSIDE)
+		return 0;
+	fill_header(&record.header, DK_SIZE, DK_OP_FALLOCATE, sizeof(record));
+	record.header.flags = doubt(verdict) | writer_flags(state);
+	read_inode(&record.inode, inode);
+	record.offset = record.inode.size;
+	put_of(&record.header, sizeof(record), 0, &record.inode, 0, 0);
+	return 0;
+}
+
+/* Has a call that failed only touched? What XFS announces as a whole, before the bytes, did not come. */
+static __always_inline int wrote_nothing(struct dk_task *state)
+{
+	return state->touched_count && (!state->lock_bytes || (state->lock_is_whole && !state->lock_is_direct));
+}
+
+static __always_inline void leave_failed(struct dk_task *state)
+{
+	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
+		send_unchanged(state, i);
+	explain(state);
+}
+
 static __always_inline u64 read_xattr(struct scratch *space, struct dk_attr *record, struct call_args *args, u64 end)
 {
 	u64 name = args->a[1], value = args->a[2], length = args->a[3];

@@ -182,7 +182,9 @@ int leave(u64 *ctx)
 			record_call(&args, state);
 		state->call = 0;
 	}
-	/* What a call has changed that failed, or that has no record. */
+	if (args.result < 0 && args.call <= CALL_LAST_SIZE && wrote_nothing(state))
+		leave_failed(state);
+	/* What a call has changed that failed otherwise, or that has no record. */
 	if (has_untold(state))
 		tell_holes(state);
 	return 0;
@@ -247,14 +249,25 @@ static __always_inline int note_whole_write(struct kiocb *call, struct iov_iter 
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct dk_task *state = state_of(task, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct inode *inode;
+	s64 position;
 
 	if (!state)
 		return 0;
-	begin_run(task, state, call->ki_filp->f_inode, call->ki_pos);
-	state->lock_bytes = bytes->count;
-	state->lock_is_whole = 1;
-	state->lock_is_direct = 0;
-	state->lock_first_ns = state->lock_last_ns = bpf_ktime_get_ns();
+	inode = call->ki_filp->f_inode;
+	position = call->ki_pos;
+	state->lock_last_ns = bpf_ktime_get_ns();
+	/* splice and sendfile write piece after piece in one call. */
+	if (state->lock_bytes && state->lock_is_whole && state->lock_inode == (u64)inode &&
+		state->lock_offset < position && state->lock_offset + (s64)state->lock_bytes >= position) {
+		state->lock_bytes = position + bytes->count - state->lock_offset;
+	} else {
+		begin_run(task, state, inode, position);
+		state->lock_bytes = bytes->count;
+		state->lock_is_whole = 1;
+		state->lock_is_direct = 0;
+		state->lock_first_ns = state->lock_last_ns;
+	}
 	return has_no_calls(task) ? tell_holes(state) : 0;
 }
 
@@ -283,6 +296,7 @@ int direct_began(u64 *ctx)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct dk_task *state;
 	void *completes_elsewhere = 0;
+	struct inode *inode;
 	struct file *file = 0;
 	s64 position = 0;
 	u64 count = 0;
@@ -301,7 +315,11 @@ int direct_began(u64 *ctx)
 	/* A call that had to fault its buffer in goes on where it was. */
 	if (ctx[3] && state->lock_is_direct && state->lock_offset + (s64)ctx[3] == position)
 		return 0;
-	begin_run(task, state, inode_of(file), position);
+	inode = inode_of(file);
+	/* XFS has announced it already, or it is tried again. */
+	if (state->lock_is_whole && state->lock_inode == (u64)inode && state->lock_offset == position)
+		state->lock_bytes = 0;
+	begin_run(task, state, inode, position);
 	state->lock_bytes = count;
 	state->lock_is_whole = state->lock_is_direct = 1;
 	state->lock_first_ns = state->lock_last_ns = bpf_ktime_get_ns();
