@@ -86,7 +86,7 @@ class Tree(Namespace):
             write(data.offset, data.length, data.blob, data.start)
         if event.meta is not None:
             node.meta = event.meta
-        if node.xattrs:
+        if node.xattrs and not event.marks & Mark.MAPPED:  # a store through a mapping leaves capabilities
             attributes.settle(node.xattrs, event.kind, node.meta.mode)
         if event.marks:
             _doubt(node, event.marks)

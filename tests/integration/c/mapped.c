@@ -5,8 +5,9 @@
  *
  * A wrong recorder misses: the bytes that were stored (no call tells of them); those of a mapping that became writable
  * only later, that grew, that a child inherited, whose file has lost its name or has another one; bytes that read() or
- * another process put into the mapping. Or it takes a private mapping, a mapped file that nobody stored into, or a
- * memory file for changed; or it takes bytes from a write() for stores.
+ * another process put into the mapping. Or it takes away the file's capabilities, as a write does; or it takes a private
+ * mapping, a mapped file that nobody stored into, or a memory file for changed; or it takes bytes from a write() for
+ * stores.
  *
  * EXPECT: WRITE stored offset=5000 length=5
  * EXPECT: WRITE protected offset=1 length=3
@@ -25,6 +26,10 @@
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
+
+/* struct vfs_cap_data, revision 2: no capability */
+#define CAPABILITIES "\0\0\0\2\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 
 enum { LOOKED = 350000 }; /* µs in which a file is surely looked at */
 
@@ -81,6 +86,7 @@ int main(void)
 	anonymous = map(memory, 5000, PROT_READ | PROT_WRITE, MAP_SHARED);
 	MUST(usleep(LOOKED));
 	strcpy(anonymous, "memory");
+	MUST(setxattr("stored", "security.capability", CAPABILITIES, sizeof(CAPABILITIES) - 1, 0));
 	memcpy(stored + 5000, "hello", 5);
 	MUST(mprotect(protected, 5000, PROT_READ | PROT_WRITE));
 	memcpy(protected + 1, "one", 3);
