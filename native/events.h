@@ -280,6 +280,7 @@ enum dk_mapped_op {
 	DK_OP_UNMAP = 2,   /* nobody has it mapped writable any more */
 	DK_OP_SAMPLER = 3, /* dk_sampler: what the sampler did */
 	DK_OP_SEARCH = 4,  /* on the ring alone: the process may have made a shared mapping writable */
+	DK_OP_DIRTY = 5,   /* on the ring alone: pages that become clean now, to be read; `cache`: how many */
 };
 
 struct dk_mapped {

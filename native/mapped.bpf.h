@@ -48,7 +48,8 @@ struct {
 
 struct dk_looked looked SEC(".data.looked") = {0};
 
-enum { OWN = 1, BRIEFLY = 2 }; /* the current process has it mapped; only a few pages */
+/* The current process has it mapped; only a few pages; tell of the others, which become clean now. */
+enum { OWN = 1, BRIEFLY = 2, RUNS = 4 };
 
 /* A walk over the pages of a file in memory; its state stands in a map for the verifier's sake. */
 struct page_walk {
@@ -65,6 +66,9 @@ struct page_walk {
 	u32 is_marked;
 	u32 is_cut; /* not all that was found could be sent */
 	u32 limit;
+	u32 how;
+	u64 run_first; /* pages that were found and not sent */
+	u64 run_pages;
 	u32 is_own; /* the current process has it mapped */
 	u32 slot;   /* where the folio stands in slots, and how many slots follow that are its own */
 	u32 siblings;
@@ -496,6 +500,43 @@ static __always_inline int send_page(struct page_walk *walk)
 	return 0;
 }
 
+/* Tell the helper of the pages that were found and not sent. */
+static __always_inline int send_run(struct page_walk *walk)
+{
+	struct dk_mapped *record;
+
+	if (!walk->run_pages)
+		return 0;
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record)
+		return 1;
+	fill_header(&record->header, DK_MAPPED, DK_OP_DIRTY, sizeof(*record));
+	read_inode(&record->inode, (struct inode *)walk->seen);
+	record->offset = walk->run_first << 12;
+	record->cache = walk->run_pages;
+	record->payload = record->fd = 0;
+	bpf_ringbuf_submit(record, wake(0));
+	walk->run_pages = 0;
+	return 0;
+}
+
+/* The rest of a folio, as pages to be read by the helper; true: that cannot be told. */
+static __always_inline int note_run(struct page_walk *walk)
+{
+	u64 end = walk->index + walk->pages;
+
+	if (!(walk->how & RUNS))
+		return 1;
+	if (walk->run_first + walk->run_pages != walk->at) {
+		if (send_run(walk))
+			return 1;
+		walk->run_first = walk->at;
+	}
+	walk->run_pages = end - walk->run_first;
+	walk->at = end;
+	return 0;
+}
+
 static long send_step(u32 index, void *context)
 {
 	struct page_walk *walk = page_walk();
@@ -510,8 +551,8 @@ static long send_step(u32 index, void *context)
 		return walk->index == ~0ULL;
 	}
 	if (walk->sent >= walk->limit || used_bytes() > settings.ring_bytes / 2 || send_page(walk)) {
-		walk->is_cut = 1;
-		return 1;
+		walk->limit = 0;
+		return note_run(walk);
 	}
 	walk->sent++;
 	walk->at++;
@@ -543,8 +584,6 @@ __noinline int send_pages(u64 cache, u32 how)
 	ino_of(cache, &ino);
 	if (ino != known->ino || !is_readable((struct inode *)known->seen))
 		return 0;
-	if (!counters.linear_map || !is_in_window(known))
-		return 1;
 	read_field((s64 *)&size, (struct inode *)cache, i_size);
 	walk->mapping = mapping_of(cache);
 	walk->cache = cache;
@@ -552,11 +591,15 @@ __noinline int send_pages(u64 cache, u32 how)
 	walk->size = size;
 	walk->is_marked = known->is_marked;
 	walk->is_own = how & OWN;
+	walk->how = how;
 	walk->limit = how & BRIEFLY ? PAGES_BRIEFLY : PAGES_A_CALL;
+	if (!counters.linear_map || !is_in_window(known))
+		walk->limit = 0;
+	walk->run_first = walk->run_pages = 0;
 	walk->index = walk->folio = walk->at = walk->pages = walk->sent = 0;
 	walk->is_cut = 1; /* unless it comes to the end */
 	bpf_loop(16 * PAGES_A_CALL, send_step, 0, 0);
-	if (walk->index == ~0ULL)
+	if (walk->index == ~0ULL && !send_run(walk))
 		walk->is_cut = 0;
 	known->window_pages += walk->sent;
 	return walk->is_cut;
@@ -571,7 +614,7 @@ static __always_inline void send_mapped_at(u64 address, u64 end)
 		if (find_mapping(address, &found) || !found.cache)
 			return;
 		if (found.flags & VM_SHARED)
-			send_pages(found.cache, OWN);
+			send_pages(found.cache, OWN | RUNS);
 		address = found.end;
 		if (address >= end)
 			return;
@@ -597,7 +640,7 @@ static __always_inline void enter_mapping(struct call_args *args)
 	if (!counters.watched || args->call == CALL_MMAP)
 		return;
 	if (args->call == CALL_CLOSE || args->call == CALL_FSYNC)
-		send_pages((u64)inode_of(file_of(args->a[0])), 0);
+		send_pages((u64)inode_of(file_of(args->a[0])), RUNS);
 	else if (args->call == CALL_EXEC)
 		send_owned(0);
 	else
@@ -651,7 +694,7 @@ static __always_inline int note_writeback(struct inode *inode)
 	if (!counters.watched)
 		return 0;
 	cache = number_of(inode);
-	if (!send_pages(cache, 0))
+	if (!send_pages(cache, RUNS))
 		return 0;
 	known = bpf_map_lookup_elem(&watched, &cache);
 	if (known)

@@ -690,19 +690,35 @@ static bool see_sample(struct mapped *mapped, struct dk_mapped *record)
 	return is_news;
 }
 
+/* Pages that have become clean by now: they are read at the next look all the same. */
+static void see_dirty(struct mapped *mapped, const struct dk_mapped *record)
+{
+	struct mapped_file *file;
+
+	pthread_mutex_lock(&mapped->mutex);
+	file = find_file(mapped, &record->inode);
+	if (file)
+		page_runs_add(&file->again, record->offset / PAGE_BYTES, record->cache);
+	pthread_mutex_unlock(&mapped->mutex);
+}
+
 bool mapped_see(struct capture *capture, struct dk_header *header)
 {
 	struct mapped *mapped = capture->mapped;
 	struct dk_mapped *record = (void *)header;
 
 	if (!mapped)
-		return header->type != DK_MAPPED || header->op != DK_OP_SEARCH;
+		return header->type != DK_MAPPED || header->op < DK_OP_SEARCH;
 	if (header->type != DK_MAPPED) {
 		see_change(mapped, header);
 		return true;
 	}
 	if (header->op == DK_OP_SAMPLE)
 		return see_sample(mapped, record);
+	if (header->op == DK_OP_DIRTY) {
+		see_dirty(mapped, record);
+		return false;
+	}
 	if (header->op == DK_OP_SEARCH) {
 		pthread_mutex_lock(&mapped->mutex);
 		if (mapped->search_count < sizeof(mapped->searches) / sizeof(*mapped->searches))
