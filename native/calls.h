@@ -67,6 +67,11 @@ enum call {
 	CALL_SETFLAGS,
 	CALL_SETATTR,
 	CALL_LAST_ATTR = CALL_SETATTR,
+	/* What is seen at a path. */
+	CALL_MOUNT,
+	CALL_MOVE_MOUNT,
+	CALL_UMOUNT,
+	CALL_LAST_MOUNT = CALL_UMOUNT,
 	/* What the number alone does not tell: specify() makes one of the above of it, or none. */
 	CALL_IOCTL,
 	CALL_SOCKETCALL,
@@ -89,7 +94,8 @@ enum call {
 	[197] = CALL_REMOVEXATTR, [198] = CALL_REMOVEXATTR, [199] = CALL_REMOVEXATTR, [466] = CALL_REMOVEXATTRAT, \
 	[469] = CALL_SETATTR, [9] = CALL_MMAP, [10] = CALL_MPROTECT, [329] = CALL_MPROTECT, [11] = CALL_MUNMAP, \
 	[26] = CALL_MSYNC, [25] = CALL_MREMAP, [216] = CALL_MREMAP, [74] = CALL_FSYNC, [75] = CALL_FSYNC, \
-	[277] = CALL_FSYNC, [59] = CALL_EXEC, [322] = CALL_EXEC
+	[277] = CALL_FSYNC, [59] = CALL_EXEC, [322] = CALL_EXEC, [165] = CALL_MOUNT, [429] = CALL_MOVE_MOUNT, \
+	[166] = CALL_UMOUNT
 /* Of 32-bit tasks, arch/x86/entry/syscalls/syscall_32.tbl: whoever comes by int 0x80 or sysenter, 64-bit programs too.
  */
 #define CALL_NUMBERS_32 \
@@ -108,7 +114,7 @@ enum call {
 	[237] = CALL_REMOVEXATTR, [466] = CALL_REMOVEXATTRAT, [469] = CALL_SETATTR, [192] = CALL_MMAP, \
 	[125] = CALL_MPROTECT, [380] = CALL_MPROTECT, [91] = CALL_MUNMAP, [144] = CALL_MSYNC, [163] = CALL_MREMAP, \
 	[257] = CALL_MREMAP, [118] = CALL_FSYNC, [148] = CALL_FSYNC, [314] = CALL_FSYNC, [11] = CALL_EXEC, \
-	[358] = CALL_EXEC
+	[358] = CALL_EXEC, [21] = CALL_MOUNT, [429] = CALL_MOVE_MOUNT, [52] = CALL_UMOUNT
 #define CALL_NUMBER(regs) ((regs)->orig_ax)
 #define CALL_NUMBER_FIELD orig_ax
 #define CALL_ARGS(regs, a) \

@@ -76,17 +76,17 @@ static long send_cached_page(u32 index, void *context)
  * a late reading of microseconds, whose interval replay judges. tmpfs has no other way: it opens no file by handle.
  * Returns 1 when all were had; what is left out is for the drain thread.
  */
-__noinline u32 send_copy_late(struct dk_copy *record, struct target *target)
+__noinline u32 send_cached_range(u64 inode, u64 at, u64 end, u64 sequence)
 {
 	u32 zero = 0;
 	struct cached_copy *copy = bpf_map_lookup_elem(&cached_copies, &zero);
 
-	if (!copy || !record || !target || !counters.linear_map || !is_readable(target->inode))
+	if (!copy || at >= end || !counters.linear_map || !is_readable((struct inode *)inode))
 		return 0;
-	copy->inode = (u64)target->inode;
-	copy->at = record->offset;
-	copy->end = record->offset + record->length;
-	copy->sequence = record->header.sequence;
+	copy->inode = inode;
+	copy->at = at;
+	copy->end = end;
+	copy->sequence = sequence;
 	copy->failed = 0;
 	bpf_loop(1 << 20, send_cached_page, 0, 0);
 	return !copy->failed && copy->at >= copy->end;
@@ -247,7 +247,9 @@ __noinline int send_copy(struct call_args *args, struct dk_task *state, struct t
 	if (state->copy_sequence ? state->copy_is_off || !(target->flags & DK_F_IN_LOCK)
 				 : !is_known_source((u64)source, is_clone ? 0 : (u64)target->inode))
 		record->header.flags |= DK_F_BY_REFERENCE;
-	if (record->header.flags & DK_F_BY_REFERENCE && !is_clone && send_copy_late(record, target))
+	if (record->header.flags & DK_F_BY_REFERENCE && !is_clone &&
+		send_cached_range(
+			(u64)target->inode, record->offset, record->offset + record->length, record->header.sequence))
 		record->header.flags |= DK_F_READ_AT_EXIT;
 	put_of(&record->header, sizeof(*record), record->header.flags & DK_F_BY_REFERENCE, &record->inode,
 		record->offset, record->length);

@@ -52,6 +52,7 @@ enum dk_type {
 	DK_MAPPED = 17,	   /* dk_mapped + bytes, or dk_sampler: shared writable mappings */
 	DK_HOLE = 18,	   /* dk_hole + name: one for each change from the programs, joined by the drain thread */
 	DK_HELD = 19,	   /* dk_held: written by the drain thread */
+	DK_MOUNT = 21,	   /* dk_mount + path */
 };
 
 /* Flags; the same bits as diffkeeper.model.observation.Flag, and two of the wire's own. */
@@ -96,6 +97,11 @@ enum dk_hole_op {
 	DK_OP_BYTES = 1, /* offset, length */
 	DK_OP_TOUCH = 2, /* its ctime moved: anything may have changed */
 	DK_OP_REREAD = 3 /* by the drain thread: the readings with this sequence are what it found */
+};
+enum dk_mount_op { DK_OP_MOUNT = 1, DK_OP_UMOUNT = 2 };
+enum {
+	DK_SEEN_IN_ROOT = 1,   /* what is seen there lies below a root itself */
+	DK_SEEN_ELSEWHERE = 2, /* in another mount namespace than the recorder's */
 };
 enum dk_lost_channel {
 	DK_LOST_RING = 0,
@@ -264,6 +270,16 @@ struct dk_late {
 	dk_u32 zero;
 };
 
+struct dk_mount {
+	struct dk_header header;
+	struct dk_inode point; /* the directory that it hides; ino 0: not known */
+	struct dk_inode shown; /* the one that is seen there now */
+	struct dk_base base;   /* what path starts from */
+	dk_u8 kind[16];	       /* of file system */
+	dk_u32 seen;	       /* DK_SEEN_ bits */
+	dk_u32 path_len;       /* without NUL; padded to 8 */
+};
+
 struct dk_entry {
 	struct dk_header header; /* sequence: of the record that brought the subtree in */
 	struct dk_base parent;
@@ -347,7 +363,8 @@ struct dk_settings {
 	dk_u8 writes_need_enter; /* 1: a root's file system has no in-lock write tracepoint */
 	dk_u8 has_subvolumes;	 /* 1: a root is on btrfs, where each subvolume numbers its inodes for itself */
 	dk_u8 finds_touches;	 /* 1: a touch of ctime that no call explains is a change */
-	dk_u8 zero[4];
+	dk_u8 has_no_handles;	 /* 1: a root's file system opens no file by its inode: tmpfs, overlayfs */
+	dk_u8 zero[3];
 	dk_u32 fault_probe; /* tests: one of so many readings of a caller's memory fails, 0: none */
 	dk_u32 fault_table; /* tests: one of so many new entries of a table finds no room, 0: none */
 };
@@ -369,7 +386,8 @@ struct dk_counters {
 	/* Where a btrfs inode leads to its subvolume, from its struct inode on, and that to its device number. */
 	dk_s64 subvolume_offset;
 	dk_u64 subvolume_device_offset;
-	dk_s64 upper_offset; /* where an overlayfs inode leads to the name of its upper file; 0: no root is on one */
+	dk_s64 upper_offset;	/* where an overlayfs inode leads to the name of its upper file; 0: no root is on one */
+	dk_u64 mount_namespace; /* the recorder's */
 	/* What the probe program answered. */
 	dk_u64 probe_task;
 	dk_u64 probe_folio;
@@ -478,11 +496,12 @@ DK_ASSERT_SIZE(dk_process, 80);
 DK_ASSERT_SIZE(dk_exec, 88);
 DK_ASSERT_SIZE(dk_exit, 64);
 DK_ASSERT_SIZE(dk_late, 144);
+DK_ASSERT_SIZE(dk_mount, 208);
 DK_ASSERT_SIZE(dk_entry, 152);
 DK_ASSERT_SIZE(dk_lost, 112);
 DK_ASSERT_SIZE(dk_held, 64);
 DK_ASSERT_SIZE(dk_settings, 64);
-DK_ASSERT_SIZE(dk_counters, 224);
+DK_ASSERT_SIZE(dk_counters, 232);
 DK_ASSERT_SIZE(dk_loss_key, 24);
 DK_ASSERT_SIZE(dk_loss, 48);
 DK_ASSERT_SIZE(dk_mapped, 136);

@@ -106,6 +106,7 @@ struct super_block {
 	u32 s_dev;
 	unsigned long s_magic;
 	int s_stack_depth;
+	struct file_system_type *s_type;
 } core;
 
 struct timespec64 {
@@ -186,10 +187,27 @@ struct vfsmount {
 	struct dentry *mnt_root;
 } core;
 
+struct rb_node {
+	struct rb_node *rb_left;
+} core;
+
 struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	struct rb_node mnt_node;
+} core;
+
+struct mnt_namespace {
+	struct rb_node *mnt_last_node;
+} core;
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+} core;
+
+struct file_system_type {
+	const char *name;
 } core;
 
 struct path {
@@ -262,6 +280,7 @@ struct task_struct {
 	struct fs_struct *fs;
 	struct mm_struct *mm;
 	struct signal_struct *signal;
+	struct nsproxy *nsproxy;
 } core;
 
 struct linux_binprm {
@@ -276,6 +295,7 @@ enum { O_CREAT = 0100, O_TRUNC = 01000, O_APPEND = 02000, O_DIRECT = 040000, O_T
 enum { AT_FDCWD = -100, AT_REMOVEDIR = 0x200 };
 enum { AF_UNIX = 1 };
 enum { SEEK_CUR = 1, SEEK_END = 2 };
+enum { MS_REMOUNT = 32, MS_PROPAGATION = 15 << 17, MOVE_MOUNT_F_EMPTY_PATH = 4 };
 enum { BTRFS_MAGIC = 0x9123683E, OVERLAY_MAGIC = 0x794c7630 };
 enum { PROT_WRITE = 2, MAP_SHARED = 1, MAP_ANONYMOUS = 0x20, VM_WRITE = 2, VM_SHARED = 8 };
 enum { S_IFMT = 0170000, S_IFDIR = 0040000, S_IFREG = 0100000, S_IFIFO = 0010000 };

@@ -193,6 +193,7 @@ static int write_settings(struct capture *capture, bool has_touch_hooks, bool ha
 	}
 	capture->finds_touches = settings->finds_touches;
 	capture->finds_bytes = !settings->writes_need_enter;
+	settings->has_no_handles = has_root_on(capture, TMPFS_MAGIC) || has_root_on(capture, OVERLAY_MAGIC);
 	capture->lib.set_max_entries(ring, capture->ring_bytes);
 	return 0;
 }

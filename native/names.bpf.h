@@ -251,6 +251,26 @@ static __always_inline u64 read_string(struct scratch *space, u64 at, u64 from, 
 	return at + pad8(*length & 0xfff);
 }
 
+/* Bytes of a file that came in, from the page cache, where the drain thread may not find it: no file is opened by
+ * handle. */
+static __always_inline void send_import_bytes(struct dk_task *state, u64 sequence)
+{
+	struct inode *inode;
+	s64 size;
+
+	for (u32 i = 0; i < DK_TOUCHED_MAX; i++) {
+		if (i >= state->touched_count)
+			break;
+		inode = touched_inode(state, i);
+		if (!inode || !is_regular(mode_of(inode)))
+			continue;
+		size = 0;
+		read_field(&size, inode, i_size);
+		if (size > 0)
+			send_cached_range((u64)inode, 0, size, sequence);
+	}
+}
+
 __noinline int leave_name(struct call_args *args, struct dk_task *state)
 {
 	struct scratch *space = scratch();
@@ -289,6 +309,8 @@ __noinline int leave_name(struct call_args *args, struct dk_task *state)
 	end &= 0x3fff;
 	record->header.size = end;
 	put(&record->header, end, is_import);
+	if (is_import && settings.has_no_handles)
+		send_import_bytes(state, record->header.sequence);
 	return 0;
 }
 

@@ -67,6 +67,7 @@ int probe(u64 *ctx)
 	struct inode *inode = inode_of(file_of(ctx[0]));
 
 	counters.probe_task = bpf_get_current_task();
+	counters.mount_namespace = mount_namespace();
 	counters.page_struct_bytes = type_bytes(struct page);
 	if (inode)
 		counters.probe_folio = find_folio((u64)inode, ctx[1]);

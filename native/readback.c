@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -239,8 +240,12 @@ int read_entry(struct capture *capture, const struct dk_header *cause, const str
 	memcpy(text + padded, target, target_len);
 	entry->header.size = sizeof(*entry) + padded + ((target_len + 7) & ~7ul);
 	segments_commit(&capture->segments, entry->header.size);
-	if (S_ISDIR(status.st_mode))
-		return openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (S_ISDIR(status.st_mode)) {
+		fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0)
+			note_failure(capture, cause, inode, errno);
+		return fd;
+	}
 	if (!with_content || !S_ISREG(status.st_mode) || !may_read(capture, &status))
 		return -1;
 	fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK | O_CLOEXEC);
@@ -280,22 +285,23 @@ void read_subtree(struct capture *capture, const struct dk_header *cause, const 
 	closedir(stream);
 }
 
+/* Is it by the last component of a path that a directory stands in the one above it? However deep that is. */
 static bool has_name(int fd, const char *path, size_t path_len)
 {
-	char link[64], where[4096 + 1];
-	ssize_t length;
+	struct stat own, named;
+	char name[NAME_MAX + 4] = "../";
 	size_t start;
 
 	while (path_len && path[path_len - 1] == '/')
 		path_len--;
 	for (start = path_len; start && path[start - 1] != '/'; start--)
 		;
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	length = readlink(link, where, sizeof(where) - 1);
-	if (length < (ssize_t)(path_len - start) + 1)
+	if (path_len - start > NAME_MAX)
 		return false;
-	return where[length - (path_len - start) - 1] == '/' &&
-	       !memcmp(where + length - (path_len - start), path + start, path_len - start);
+	memcpy(name + 3, path + start, path_len - start);
+	name[3 + path_len - start] = 0;
+	return !fstat(fd, &own) && !fstatat(fd, name, &named, AT_SYMLINK_NOFOLLOW) && own.st_ino == named.st_ino &&
+	       own.st_dev == named.st_dev;
 }
 
 static void read_back(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode,

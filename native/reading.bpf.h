@@ -79,7 +79,7 @@ static __always_inline u32 find_device(u64 pointer, u64 super)
 	struct inode *inode = (struct inode *)pointer;
 	struct super_block *sb = (struct super_block *)super;
 	unsigned long magic = 0;
-	u64 subvolume = 0;
+	u64 subvolume = 0, address = 0;
 	u32 dev = 0;
 
 	read_field(&dev, sb, s_dev);
@@ -88,7 +88,9 @@ static __always_inline u32 find_device(u64 pointer, u64 super)
 	read_field(&magic, sb, s_magic);
 	if (magic != BTRFS_MAGIC)
 		return dev;
-	bpf_probe_read_kernel(&subvolume, sizeof(subvolume), (u8 *)inode + counters.subvolume_offset);
+	/* The verifier lets nobody add to a pointer that it knows, as those are that a program is called with. */
+	bpf_probe_read_kernel(&address, sizeof(address), &inode);
+	bpf_probe_read_kernel(&subvolume, sizeof(subvolume), (u8 *)address + counters.subvolume_offset);
 	bpf_probe_read_kernel(&dev, sizeof(dev), (u8 *)subvolume + counters.subvolume_device_offset);
 	return dev;
 }
@@ -265,6 +267,18 @@ static __always_inline void read_base(struct dk_base *to, struct inode *from)
 	to->dev = device_of(from);
 	to->generation = 0;
 	read_field(&to->generation, from, i_generation);
+}
+
+/* The mount namespace of the current task. */
+__noinline u64 mount_namespace(void)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct nsproxy *namespaces = 0;
+	struct mnt_namespace *mounts = 0;
+
+	read_field(&namespaces, task, nsproxy);
+	read_field(&mounts, namespaces, mnt_ns);
+	return (u64)mounts;
 }
 
 /* The first dentry of an inode: a directory has exactly one. */

@@ -26,6 +26,7 @@
 #include "mapped.bpf.h"
 #include "names.bpf.h"
 #include "metadata.bpf.h"
+#include "mounts.bpf.h"
 #include "processes.bpf.h"
 
 /* A copy into a root whose bytes replay cannot take from the tree: they are sent from the page cache. */
@@ -134,6 +135,8 @@ static __always_inline void record_call(struct call_args *args, struct dk_task *
 		leave_open(args, state);
 	else if (args->call <= CALL_LAST_NAME)
 		leave_name(args, state);
+	else if (args->call > CALL_LAST_ATTR)
+		leave_mount(args, state);
 	else
 		leave_attr(args, state);
 	explain(state);

@@ -203,7 +203,7 @@ class _Scribe:
 
 def _entry(found: Found, content: Content) -> BaselineEntry:
     """Return the entry to write: metadata as of the reading of the content, where there was one."""
-    inode = inode_of(content.status or found.status, found.generation)
+    inode = inode_of(content.status or found.status, found.generation, found.device)
     if content.state == ContentState.CHANGED:  # the size must be that of the bytes kept; events settle the rest
         inode = replace(inode, size=sum(length for _, length in content.chunks))
     return BaselineEntry(

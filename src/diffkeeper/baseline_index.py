@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator
 from dataclasses import field
 
-from diffkeeper import native
+from diffkeeper import mounts, native
 from diffkeeper.baseline_format import NO_PARENT
 from diffkeeper.errors import RecordError
 from diffkeeper.model.observation import Inode
@@ -26,7 +25,6 @@ GENERATION_UNKNOWN = -1
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST_PATH_BYTES = 4000  # PATH_MAX is 4,096 with the NUL; deeper directories are reached in several steps
 _NO_XATTRS = frozenset({errno.ENOTSUP, errno.ENODATA, errno.ENOENT, errno.ENOTDIR})
-_OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 @dataclass(slots=True)
@@ -44,6 +42,7 @@ class Found:
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     is_kept: bool = False  # its content is read at once
     is_large: bool = False  # its content is copied when it is about to change
+    device: int = 0  # as the kernel numbers it (s_dev); 0: that of the status. overlayfs may show another in a status
     is_excluded: bool = False  # in the index, so that events can be placed, but its content is not read
 
 
@@ -81,11 +80,11 @@ def s_dev(st_dev: int) -> int:
     return os.major(st_dev) << 20 | os.minor(st_dev)
 
 
-def inode_of(status: os.stat_result, generation: int) -> Inode:
-    """Return identity and metadata from what stat said."""
+def inode_of(status: os.stat_result, generation: int, device: int = 0) -> Inode:
+    """Return identity and metadata from what stat said; ``device`` where that is another one than the kernel's."""
     return Inode(
-        s_dev(status.st_dev), status.st_ino, generation, status.st_mode, status.st_nlink, status.st_uid, status.st_gid,
-        status.st_size, status.st_mtime_ns, s_dev(status.st_rdev),
+        device or s_dev(status.st_dev), status.st_ino, generation, status.st_mode, status.st_nlink, status.st_uid,
+        status.st_gid, status.st_size, status.st_mtime_ns, s_dev(status.st_rdev),
     )  # fmt: skip
 
 
@@ -104,12 +103,14 @@ class Walk:
         self._rules = rules
         self._skip = skip
         self._report = report
-        self._mount_points = mount_points_below(self._root)
+        self._mount_points = mounts.points_below(self._root)
         try:
             self._root_fd = _open_directory(self._root, None)
         except OSError as error:
             raise RecordError(f"watch root {os.fsdecode(root)} cannot be read: {error.strerror}") from error
         self._device = os.fstat(self._root_fd).st_dev
+        self._devices = {self._device}  # of what is no other mount: btrfs and overlayfs show more than one
+        self._layers: dict[int, int] | None = {} if mounts.kind_of(self._root_fd) == b"overlay" else None
 
     def directories(self, first: Found) -> Iterator[Directory]:
         """Yield each directory from the root on, whose entry is ``first``, with its entries; the caller closes them."""
@@ -179,15 +180,28 @@ class Walk:
         if self._is_left_out(path, status):
             return None
         found = Found(self._report.entries, parent.index, name, path, status, seen_ns)
+        found.device = s_dev(self._device if self._layers is not None else status.st_dev)
+        self._check_layer(found)
         found.is_excluded = parent.is_excluded or self._rules.is_excluded(path, stat.S_ISDIR(status.st_mode))
         self._report.entries += 1
         return found
 
+    def _check_layer(self, found: Found) -> None:
+        """Report a file whose number another one bears in another layer of an overlay: events would be taken for it."""
+        status = found.status
+        if self._layers is None or stat.S_ISDIR(status.st_mode):
+            return
+        if self._layers.setdefault(status.st_ino, status.st_dev) != status.st_dev:
+            self._unread(found, "a file of another layer has its inode number")
+
     def _is_left_out(self, path: bytes, status: os.stat_result) -> bool:
         """Say whether an entry is another mount or the trace itself."""
-        if status.st_dev != self._device or (self._mount_points and self._absolute(path) in self._mount_points):
+        if status.st_dev not in self._devices:  # a subvolume, a file of another layer, or a mount that is new
+            self._mount_points = mounts.points_below(self._root)
+        if self._mount_points and self._absolute(path) in self._mount_points:
             self._report.mounts_left_out.append(path)
             return True
+        self._devices.add(status.st_dev)
         return (s_dev(status.st_dev), status.st_ino) in self._skip
 
     def _absolute(self, path: bytes) -> bytes:
@@ -253,13 +267,3 @@ def _open_directory(path: bytes, dir_fd: int | None) -> int:
         return os.open(path, _OPEN_DIRECTORY | getattr(os, "O_NOATIME", 0), dir_fd=dir_fd)
     except PermissionError:
         return os.open(path, _OPEN_DIRECTORY, dir_fd=dir_fd)
-
-
-def mount_points_below(root: bytes) -> frozenset[bytes]:
-    """Return the mount points below a root: a bind mount of the same device cannot be told by its device number."""
-    try:
-        with open("/proc/self/mountinfo", "rb") as file:
-            points = [_OCTAL.sub(lambda match: bytes([int(match[1], 8) & 255]), line.split()[4]) for line in file]
-    except OSError:
-        return frozenset()
-    return frozenset(point for point in points if point.startswith(root.rstrip(b"/") + b"/") and point != root)

@@ -37,9 +37,18 @@ def take(
         writer.append(BatchKind.END, b"")
     finally:
         writer.close()
-    facts.mounts_left_out = [os.fsdecode(path) for path in report.mounts_left_out]
+    facts.mounts_left_out = [os.fsdecode(path) for path in report.mounts_left_out if not _is_root(path, roots)]
     facts.counters["baseline_entries"] = report.entries
     facts.counters["baseline_files"] = report.files
     facts.counters["baseline_kept"] = report.kept
     facts.counters["baseline_bytes"] = report.content_bytes
     facts.counters["baseline_unread"] = len(report.unread)
+
+
+def _is_root(path: bytes, roots: Sequence[WatchRoot]) -> bool:
+    """Say whether what is mounted at a path of the trace is a watch root of its own."""
+    for root in roots:
+        prefix = root.label + b"/" if root.label else b""
+        if path.startswith(prefix) and os.path.join(root.path, path[len(prefix) :]) in {one.path for one in roots}:
+            return True
+    return False

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from diffkeeper.errors import RecordError
 from diffkeeper.helper_protocol import directory_identity
 from diffkeeper.model.values import dataclass
+from diffkeeper.mounts import Place, place_of
 
 _MOST_ROOTS = 32
 
@@ -24,7 +25,11 @@ class WatchRoot:
 
 
 def open_roots(paths: Sequence[str | os.PathLike[str]]) -> list[WatchRoot]:
-    """Open the directories; one that lies in another of them is left out. Raises RecordError; closes all then."""
+    """Open the directories; one that lies in another of them, by whatever mount, is left out.
+
+    One on another file system that is mounted below another root is a root of its own. Raises RecordError; closes all
+    then.
+    """
     if not 0 < len(set(paths)) <= _MOST_ROOTS:
         raise RecordError(f"watch between 1 and {_MOST_ROOTS} directories")
     with contextlib.ExitStack() as opened:
@@ -34,13 +39,34 @@ def open_roots(paths: Sequence[str | os.PathLike[str]]) -> list[WatchRoot]:
             if resolved not in descriptors:
                 descriptors[resolved] = _open_root(os.fspath(path))
                 opened.callback(os.close, descriptors[resolved])
-        outer = [path for path in descriptors if not any(is_inside(path, other) for other in descriptors)]
+        outer = _outermost(descriptors)
         labels = _labels(outer)
         roots = [
             WatchRoot(labels[path], path, os.dup(descriptors[path]), directory_identity(descriptors[path]))
             for path in outer
         ]
     return roots
+
+
+def _outermost(descriptors: Mapping[bytes, int]) -> list[bytes]:
+    """Return the paths of the directories that lie in none of the others; of two that are one the first."""
+    if len(descriptors) == 1:
+        return list(descriptors)
+    places = {path: place_of(descriptor) for path, descriptor in descriptors.items()}
+    kept: list[bytes] = []
+    for path in sorted(descriptors, key=lambda path: _depth(path, places[path])):
+        if not any(_lies_in(path, other, places) for other in kept):
+            kept.append(path)
+    return [path for path in descriptors if path in kept]
+
+
+def _depth(path: bytes, place: Place | None) -> int:
+    return (place.path if place is not None else path).rstrip(b"/").count(b"/")
+
+
+def _lies_in(path: bytes, other: bytes, places: Mapping[bytes, Place | None]) -> bool:
+    own, others = places[path], places[other]
+    return is_inside(path, other) if own is None or others is None else own.is_within(others)
 
 
 def close_roots(roots: Iterable[WatchRoot]) -> None:

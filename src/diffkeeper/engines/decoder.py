@@ -28,6 +28,7 @@ from diffkeeper.model.observation import (
     LateData,
     Lost,
     MappingChanged,
+    MountChanged,
     NameChanged,
     NameOp,
     Observation,
@@ -56,6 +57,7 @@ _PROCESS = Struct("<II16s")
 _EXEC = Struct("<16sIIII")
 _EXIT = Struct("<I")
 _LATE = Struct("<QQQI")
+_MOUNT = Struct("<16sII")
 _ENTRY = Struct("<QQII")
 _LOST = Struct("<QQ")
 _LOST_OF = Struct("<QIIQQI")
@@ -68,6 +70,9 @@ OUTPUT, PROCESS, EXEC, EXIT, DIRECTORY, LATE, ENTRY, LOST, MAPPED = range(9, 18)
 HOLE = 18
 _HOLE_REREAD = 3
 HELD = 19
+MOUNT = 21
+_MOUNTED = 1  # enum dk_mount_op
+_SEEN_IN_ROOT, _SEEN_ELSEWHERE = 1, 2
 _MORE = 512
 _FLAGS = 255 | 1024 | 2048 | 8192 | 16384  # the bits that Flag names; the wire's own stay behind
 _O_TMPFILE = 0o20000000
@@ -278,6 +283,23 @@ def _entry(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> E
     return EntryRead(*_reading(head), head[4], parent, name, inode, target, read_from, read_to)
 
 
+def _mount(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> MountChanged:
+    kind, seen, length = _MOUNT.unpack_from(payload, at + 184)
+    point, shown, base = _inode(payload, at + 56), _inode(payload, at + 112), _base(payload, at + 168)
+    path = _bytes(payload, at + 208, end, length)
+    return MountChanged(
+        *_common(head),
+        head[2] == _MOUNTED,
+        point if point.ino else None,
+        shown if shown.ino else None,
+        kind.split(b"\0", 1)[0],
+        bool(seen & _SEEN_IN_ROOT),
+        bool(seen & _SEEN_ELSEWHERE),
+        base,
+        path,
+    )
+
+
 def _lost(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> EventsLost:
     count, from_ns = _LOST.unpack_from(payload, at + 56)
     known = (*_common(head), _LOST_CHANNELS[head[2]], count, from_ns)
@@ -330,6 +352,7 @@ _DECODERS: dict[int, Callable[[Decoder, bytes, int, int, Head], Observation]] = 
     LATE: _late,
     ENTRY: _entry,
     LOST: _lost,
+    MOUNT: _mount,
     MAPPED: _mapped,
     HOLE: _hole,
     HELD: _held,

@@ -25,6 +25,7 @@ from diffkeeper.model.observation import (
     Inode,
     LateData,
     MappingChanged,
+    MountChanged,
     NameChanged,
     Observation,
     Opened,
@@ -58,6 +59,7 @@ class Type(IntEnum):
     MAPPED = 17
     HOLE = 18
     HELD = 19
+    MOUNT = 21
 
 
 CHANNELS = ("ring", "table", "recursion", "queue", "probe", "decode")  # enum dk_lost_channel
@@ -206,6 +208,14 @@ def _attribute(observation: AttributeChanged) -> bytes:
     return _record(Type.ATTR, observation, body, observation.op)
 
 
+def _mounted(observation: MountChanged) -> bytes:
+    nothing = Inode(0, 0, 0, 0, 0, 0, 0, 0, 0)
+    seen = observation.is_recorded | observation.is_elsewhere << 1
+    body = _inode(observation.point or nothing) + _inode(observation.shown or nothing) + _base(observation.base)
+    body += struct.pack("<16sII", observation.kind, seen, len(observation.path))
+    return _record(Type.MOUNT, observation, body + _padded(observation.path), 1 if observation.is_mounted else 2)
+
+
 def _closed(observation: Closed) -> bytes:
     return _record(Type.CLOSE, observation, _inode(observation.inode))
 
@@ -303,6 +313,7 @@ _ENCODERS: dict[type[Observation], Callable[[Any], bytes]] = {
     NameChanged: _name,
     Opened: _open,
     AttributeChanged: _attribute,
+    MountChanged: _mounted,
     Closed: _closed,
     OutputWritten: _output,
     ProcessSeen: _process,

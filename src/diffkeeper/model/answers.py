@@ -110,4 +110,5 @@ class TraceInfo:
     damage: tuple[str, ...] = ()
     engine_exceptions: tuple[str, ...] = field(default=())
     verification: str = ""  # done, off, interrupted, failed: …, not yet; empty: recorded before there was one
+    mounts_left_out: tuple[str, ...] = ()  # paths below the roots where something else was mounted when it began
     differing: tuple[str, ...] = ()  # the first paths that were not as replay said, and were read back

@@ -39,6 +39,7 @@ class Kind(IntEnum):
     EXPORT = 27  # left the tree by rename to outside
     SETFLAGS = 28  # chattr: flags of the inode, or its project number; no part of the tree
     HELD = 29  # the recorded processes were held, from enter_ns on, as more came than could be taken
+    MOUNT = 30  # another tree is seen at a directory, or no more; no part of the tree
 
 
 # Event.detail of a RESYNC: 0, metadata or a name was corrected; or a name is gone; the bytes are replaced; an extended
@@ -47,6 +48,10 @@ class Kind(IntEnum):
 RESYNC_REMOVED, RESYNC_CONTENT, RESYNC_XATTR, RESYNC_NO_XATTR, RESYNC_CONFIRMED = 1, 2, 3, 4, 5
 
 RESYNC_EXTENT = 6
+
+# Event.detail of a MOUNT (``text`` is the kind of file system): what is seen there is not recorded, or it is, under its
+# own path below a root; or nothing is mounted there any more; or another mount namespace alone sees it.
+MOUNT_HIDES, MOUNT_SHOWS, MOUNT_ENDS, MOUNT_ELSEWHERE = 1, 2, 3, 4
 
 FILE_KINDS = frozenset(Kind) - {Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.HELD}
 

@@ -56,7 +56,7 @@ class Naming:
             self._linked(case, late, is_exact)
         elif seen.op != NameOp.RENAME:
             self._removed(case)
-        elif placing.has_no_effect(case):
+        elif placing.has_no_effect(case) or placing.is_of_a_root(case):
             return
         elif seen.call_flags & _EXCHANGE:
             self._exchanged(case, late, is_exact)

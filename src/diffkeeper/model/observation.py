@@ -251,6 +251,25 @@ class DirectorySeen(Observation):
 
 
 @dataclass(frozen=True, slots=True)
+class MountChanged(Observation):
+    """Report that another tree is seen at a directory from now on, or no more.
+
+    ``point`` is the directory that is hidden and ``shown`` the one that is seen there, None where the kernel did not
+    tell; then ``path``, which starts at ``base``, says where. ``is_recorded``: what is seen lies below a root as well.
+    ``is_elsewhere``: it is seen in another mount namespace than the recorder's.
+    """
+
+    is_mounted: bool
+    point: Inode | None
+    shown: Inode | None
+    kind: bytes  # of file system
+    is_recorded: bool
+    is_elsewhere: bool
+    base: Base
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class LateData(Observation):
     """Supply bytes of observation ``of`` that were read back from the file during [read_from_ns, read_to_ns]."""
 

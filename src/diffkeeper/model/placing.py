@@ -313,6 +313,13 @@ def _incoming_directory(case: Case, parent: Node) -> Inode | None:
     return next(iter(quiet or unknown), None)
 
 
+def is_of_a_root(case: Case) -> bool:
+    """Say whether a rename was of a watch root itself: what is in it stays where it is, whatever the root is called."""
+    return case.touches_outside and any(
+        spot.parent is None and spot.node is not None and case.is_touched(spot.node) for spot in (case.spot, case.spot2)
+    )
+
+
 def has_no_effect(case: Case) -> bool:
     """Say whether a rename was of one hard link onto another of the same file, which POSIX leaves alone."""
     if case.is_untouched and not int(case.seen.flags) & _UNTOUCHED:

@@ -12,7 +12,7 @@ from typing import Any
 from diffkeeper.model import losses, mapped, writing
 from diffkeeper.model.blobs import BlobSink as BlobSink  # part of this module's interface
 from diffkeeper.model.blobs import ContentLog
-from diffkeeper.model.event import Data, Event, Kind, Mark
+from diffkeeper.model.event import MOUNT_ELSEWHERE, MOUNT_ENDS, MOUNT_HIDES, MOUNT_SHOWS, Data, Event, Kind, Mark
 from diffkeeper.model.holes import Holes
 from diffkeeper.model.imports import Importer
 from diffkeeper.model.late import Late
@@ -33,6 +33,7 @@ from diffkeeper.model.observation import (
     HoleReread,
     Inode,
     LateData,
+    MountChanged,
     NameChanged,
     Observation,
     Opened,
@@ -70,7 +71,7 @@ class Resolver:
     ``tree`` is the baseline and is kept up to date; observations from before ``start_ns`` change it without an event.
     ``root_paths`` gives the absolute path of each root by label, for absolute names. ``counters`` counts what a reader
     must know: unresolved, inexact, unknown_data, ambiguous, late, unknown_files, identity_conflicts,
-    late_data_unused, lost_*.
+    late_data_unused, mounts, lost_*.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Resolver:
             HoleFound: lambda seen, late, is_exact: self._holes.found(seen),
             HoleReread: self._holes.reread,
             EventsLost: self._events_lost,
+            MountChanged: self._mount_changed,
             Sampled: self._sampled,
             Held: self._held,
         }
@@ -397,6 +399,17 @@ class Resolver:
         if node is not None:
             fields |= {"node": node.number, "path": ledger.path(node), "offset": seen.offset, "length": seen.length}
         ledger.emit(seen, Kind.GAP, value=losses.WHAT[seen.what], **fields)
+
+    def _mount_changed(self, seen: MountChanged, late: tuple[Late, ...], is_exact: bool) -> None:
+        """Say what is mounted below a root. What is in it is not recorded, unless it lies below a root as well."""
+        ledger = self._ledger
+        node = ledger.find(seen.point) if seen.point is not None else self._walker.follow(seen.base, seen.path).node
+        if ledger.is_folding or node is None or not node.is_directory:
+            return
+        is_hidden = MOUNT_ELSEWHERE if seen.is_elsewhere else MOUNT_HIDES
+        detail = MOUNT_ENDS if not seen.is_mounted else MOUNT_SHOWS if seen.is_recorded else is_hidden
+        self.counters["mounts"] += detail == MOUNT_HIDES
+        ledger.emit(seen, Kind.MOUNT, node=node.number, path=ledger.path(node), text=seen.kind, detail=detail)
 
 
 def _flags_of(value: bytes) -> tuple[int, bytes]:

@@ -8,6 +8,7 @@ from diffkeeper.model.values import dataclass
 
 _LOSSES = {
     "unresolved": "events could not be placed in the tree",
+    "mounts": "mounts appeared below a watch root, and what is in them is not recorded",
     "unknown_files": "changes were to files that the trace does not know",
 }
 _DOUBTS = {

@@ -12,7 +12,18 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from diffkeeper.model.clock import bracketed, rfc3339
-from diffkeeper.model.event import RESYNC_CONFIRMED, RESYNC_NO_XATTR, RESYNC_REMOVED, RESYNC_XATTR, Event, Kind, Mark
+from diffkeeper.model.event import (
+    MOUNT_ELSEWHERE,
+    MOUNT_ENDS,
+    MOUNT_SHOWS,
+    RESYNC_CONFIRMED,
+    RESYNC_NO_XATTR,
+    RESYNC_REMOVED,
+    RESYNC_XATTR,
+    Event,
+    Kind,
+    Mark,
+)
 from diffkeeper.reporters import escape
 from diffkeeper.reporters.values import Line, signal_name
 
@@ -136,6 +147,16 @@ def _flags(line: Line) -> str:
     return f"{_path(line)} ({escape.name(line.event.text)} {line.event.detail:#x})"
 
 
+_SEEN = {MOUNT_SHOWS: ", recorded under its own path", MOUNT_ELSEWHERE: ", seen in another mount namespace alone"}
+
+
+def _mounted(line: Line) -> str:
+    event = line.event
+    if event.detail == MOUNT_ENDS:
+        return f"{_path(line)} (unmounted)"
+    return f"{_path(line)} ({escape.name(event.text)}{_SEEN.get(event.detail, '')})"
+
+
 def _printed(line: Line) -> str:
     return f"{stream_name(line.event.detail)}: {escape.output(line.output)}"
 
@@ -203,6 +224,7 @@ _DETAILS: dict[Kind, Callable[[Line], str]] = {
     Kind.EXEC: _executed,
     Kind.EXIT: _exited,
     Kind.IMPORT: _with_size,
+    Kind.MOUNT: _mounted,
     Kind.GAP: _lost,
     Kind.HELD: _held,
     Kind.RESYNC: _resynced,

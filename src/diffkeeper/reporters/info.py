@@ -34,6 +34,8 @@ def _facts(info: TraceInfo) -> Iterator[tuple[str, str]]:
         yield "watched", path if len(info.roots) == 1 else f"{label} = {path}"
     if info.excludes:
         yield "left out", ", ".join(info.excludes)
+    for path in info.mounts_left_out:
+        yield "left out", f"{path} (mounted; record it with a --watch of its own)"
     yield "engine", info.engine + "".join(f"; except {exception}" for exception in info.engine_exceptions)
     yield "baseline", _baseline(info)
     yield "changes", f"{info.events:,} events on {info.files:,} files by {info.processes:,} processes"

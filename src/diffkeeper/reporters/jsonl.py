@@ -15,7 +15,7 @@ from enum import Enum
 
 from diffkeeper.model.answers import Change, Entry, TraceInfo
 from diffkeeper.model.clock import rfc3339
-from diffkeeper.model.event import Event, Kind
+from diffkeeper.model.event import MOUNT_ENDS, MOUNT_SHOWS, Event, Kind
 from diffkeeper.reporters import describe
 from diffkeeper.reporters.output import Output
 from diffkeeper.reporters.values import Line, Timeline
@@ -153,6 +153,9 @@ def _particulars(line: Line) -> Json:
             return text_fields("xattr", event.text)
         case Kind.SETFLAGS:
             return {"flags": event.detail, **text_fields("sort", event.text)}
+        case Kind.MOUNT:
+            is_recorded, is_mounted = event.detail == MOUNT_SHOWS, event.detail != MOUNT_ENDS
+            return {"mounted": is_mounted, "recorded": is_recorded, **text_fields("file_system", event.text)}
         case Kind.OUTPUT:
             return {"stream": describe.stream_name(event.detail), **text_fields("text", line.output)}
         case Kind.EXEC:

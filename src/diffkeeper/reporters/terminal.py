@@ -30,6 +30,7 @@ _STYLE_OF_KIND = {
     Kind.EXCHANGE: "blue",
     Kind.GAP: "bold red",
     Kind.RESYNC: "magenta",
+    Kind.MOUNT: "magenta",
     Kind.OUTPUT: "cyan",
 }
 

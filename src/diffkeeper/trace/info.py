@@ -51,6 +51,7 @@ def info_of(trace: Path, state: str, facts: SessionFacts, progress: Progress, da
         damage=tuple(damage),
         engine_exceptions=tuple(map(str, facts.engine_facts.get("exceptions", ()))),
         verification=facts.verification,
+        mounts_left_out=tuple(facts.mounts_left_out),
         differing=tuple(facts.differing),
     )
 

@@ -8,7 +8,8 @@ import stat
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from diffkeeper.baseline_index import mount_points_below, open_below, s_dev
+from diffkeeper.baseline_index import open_below, s_dev
+from diffkeeper.mounts import points_below
 from diffkeeper.rules import Rules
 from diffkeeper.store.format import RootFacts
 
@@ -50,12 +51,13 @@ class LiveRoot:
         self._path = os.fsencode(root.path)
         self._prefix = label + b"/" if label else b""
         self._left_out = left_out
-        self._mount_points = mount_points_below(self._path)
+        self._mount_points = points_below(self._path)
         try:
             self.fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise RootGoneError(error.errno, f"{root.path} cannot be read") from error
         self.status = os.fstat(self.fd)
+        self._devices = {self.status.st_dev}
         if root.ino and (s_dev(self.status.st_dev), self.status.st_ino) != (root.dev, root.ino):
             os.close(self.fd)
             raise RootGoneError(errno.ENOENT, f"{root.path} is another directory by now")
@@ -84,15 +86,17 @@ class LiveRoot:
             raise
 
     def _entries(self, fd: int, below: bytes) -> dict[bytes, os.stat_result]:
-        entries, device = {}, self.status.st_dev
+        entries = {}
         with os.scandir(fd) as listing:
             for entry in listing:
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                if status.st_dev == device:
-                    entries[os.fsencode(entry.name)] = status
+                if status.st_dev not in self._devices:  # a subvolume, a file of another layer, or a mount that is new
+                    self._mount_points = points_below(self._path)
+                    self._devices.add(status.st_dev)
+                entries[os.fsencode(entry.name)] = status
         left_out = self._left_out
         if self._mount_points or left_out.rules or left_out.directories or left_out.mounts:
             prefix = below + b"/" if below else b""
