@@ -26,7 +26,7 @@ static __always_inline void note_fifo(struct inode *inode)
 	struct dk_task *state;
 	unsigned long ino = 0;
 
-	if (!is_root_device(device_of(inode)))
+	if (!is_root_device(super_device_of(inode)))
 		return;
 	state = state_of(bpf_get_current_task_btf(), BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!state || state->call > CALL_LAST_WRITE)
