@@ -31,6 +31,7 @@ test: $(READY)-for-tests
 soak: $(READY)
 	@PYTHONPATH=tests $(BIN)/python -m oracle --instants 20 $(SOAK_ARGS)
 	@PYTHONPATH=tests $(BIN)/python -m oracle --instants 20 --quick --dir /dev/shm $(SOAK_ARGS)
+	@DIFFKEEPER_KILLS=50 $(BIN)/python -m pytest -q tests/integration/test_crash.py -k kill_costs
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -164,6 +164,7 @@ struct capture {
 	pthread_t thread;
 	bool is_draining;
 	volatile bool is_stopping;
+	volatile uint64_t stopping_ns; /* when the hooks began to be detached */
 	struct losses losses;
 	struct faults faults;
 	struct holding holding;

@@ -39,7 +39,9 @@ static int take_record(void *context, void *data, size_t size)
 		return 0;
 	}
 	if (header->type == DK_HOLE) {
-		note_hole(capture, data);
+		/* While hooks are being detached there is one call after the other that no record tells of. */
+		if (!capture->stopping_ns || header->t_ns < capture->stopping_ns)
+			note_hole(capture, data);
 		return 0;
 	}
 	room = segments_reserve(&capture->segments, header->size);
@@ -203,6 +205,7 @@ int dk_progress(struct capture *capture, struct dk_progress *out, uint32_t *fill
 int dk_stop(struct capture *capture)
 {
 	dk_let_go(capture, 0);
+	capture->stopping_ns = now_ns();
 	for (int i = 0; i < capture->link_count; i++)
 		capture->lib.detach(capture->links[i]);
 	capture->link_count = 0;

@@ -38,9 +38,12 @@ from oracle.recorded import diffkeeper
 pytestmark = pytest.mark.ebpf
 
 APPENDER = Path(__file__).parent / "programs" / "appender.py"
+CHURN = APPENDER.with_name("churn.py")
 LINES = 2500
 LINE_BYTES = 9
 EXIT = 7
+KILLS = int(os.environ.get("DIFFKEEPER_KILLS", "5"))  # make soak: 50
+WHOM = ("record", "record", "helper", "both", "both")
 SLACK_NS = 250_000_000  # what a kill of the helper may cost; the promise is a second
 
 
@@ -84,7 +87,8 @@ class Folders:
         )
 
     def start_appender(self) -> subprocess.Popen[str]:
-        return self.start(f"{sys.executable} {APPENDER} {LINES} {self.told / 'truth'}")
+        appender = f"{sys.executable} {APPENDER} {LINES} {self.told / 'truth'}"
+        return self.start(f"{sys.executable} {CHURN} 1.2 & {appender}; own=$?; wait; exit $own")
 
     def exit_code(self) -> int:
         """Wait for the command to end, and return what it exited with."""
@@ -116,9 +120,10 @@ def _kill(recorder: subprocess.Popen[str], whom: str) -> tuple[int, list[int]]:
     workers = [pid for pid, command in below.items() if "diffkeeper.worker" in command]
     assert helpers, below
     killed = {"record": [recorder.pid], "helper": helpers, "both": [recorder.pid, *helpers]}[whom]
+    now_ns = time.monotonic_ns()  # before: what dies of it is gone before we come to look at the clock
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
-    return time.monotonic_ns(), [*helpers, *workers]
+    return now_ns, [*helpers, *workers]
 
 
 def _check_prefix(folders: Folders, killed_ns: int, slack_ns: int, chance: random.Random) -> None:
@@ -145,12 +150,12 @@ def _check_the_command_was_not_harmed(folders: Folders) -> None:
     assert (folders.root / "log").stat().st_size == LINES * LINE_BYTES
 
 
-@pytest.mark.parametrize(("whom", "seed"), [("record", 1), ("record", 2), ("helper", 3), ("both", 4), ("both", 5)])
+@pytest.mark.parametrize(("whom", "seed"), [(WHOM[seed % len(WHOM)], seed) for seed in range(KILLS)])
 def test_a_kill_costs_no_more_than_the_last_moment(folders: Folders, whom: str, seed: int) -> None:
     chance = random.Random(seed)
     recorder = folders.start_appender()
     wait_until((folders.root / "log").exists)
-    time.sleep(chance.uniform(0.4, 1.0))
+    time.sleep(chance.uniform(0.3, 1.2))
     killed_ns, own = _kill(recorder, whom)
     if whom == "helper":
         assert recorder.wait(30) == EXIT
@@ -411,3 +416,88 @@ def test_a_signal_to_record_goes_to_the_command_and_the_trace_is_sealed(folders:
     with Trace.open(folders.trace) as trace:
         assert trace.info().state == "sealed"
         assert trace.at("end").read("last") == b"words"
+
+
+@pytest.mark.parametrize("whom", ["record", "helper"])
+def test_a_recorder_that_is_stopped_for_a_while_costs_nothing(folders: Folders, whom: str) -> None:
+    recorder = folders.start_appender()
+    wait_until((folders.root / "log").exists)
+    below = descendants(recorder.pid)
+    helpers = [pid for pid, command in below.items() if "helper.py" in command and not is_guardian(pid)]
+    stopped = {"record": recorder.pid, "helper": helpers[0]}[whom]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        assert folders.exit_code() == EXIT  # the command goes on to its end
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    _, said = recorder.communicate(timeout=60)
+    assert recorder.returncode == EXIT
+    assert re.search(r", complete\b", said), said
+    with Trace.open(folders.trace) as trace:
+        assert trace.at("end").read("log") == (folders.root / "log").read_bytes()
+
+
+# --- what goes on after the command ---
+
+DAEMON = """
+import os, time
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+os.dup2(os.open(os.devnull, os.O_RDWR), 1), os.dup2(1, 2)
+log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+for number in range(300):
+    os.write(log, b"%08d\\n" % number)
+    time.sleep(0.005)
+"""
+
+
+def test_a_daemon_is_recorded_until_its_command_ends_and_that_is_said(folders: Folders) -> None:
+    (folders.told / "daemon.py").write_text(DAEMON.replace("\\\\", "\\"))
+    recorder = folders.start(f"{sys.executable} {folders.told}/daemon.py; sleep 0.4; exit 6")
+    _, said = recorder.communicate(timeout=30)
+    assert recorder.returncode == 6
+    assert "1 process that the command started lives on: from here on nothing is recorded" in said
+    with Trace.open(folders.trace) as trace:
+        ended_ns = trace.facts.end_monotonic_ns - trace.facts.start_monotonic_ns
+        held = trace.at(trace.extent.number_at(ended_ns)).read("log")
+        assert held == b"".join(b"%08d\n" % number for number in range(len(held) // LINE_BYTES))
+        assert 20 * LINE_BYTES < len(held) < 250 * LINE_BYTES
+        assert trace.info().counters["differ"] == 0  # what came after the end is no fault of the recording
+    wait_until(lambda: (folders.root / "log").stat().st_size == 300 * LINE_BYTES)
+
+
+# --- the clock ---
+
+
+@pytest.mark.skipif(
+    os.environ.get("DIFFKEEPER_MAY_SET_CLOCK") != "1" or os.geteuid() != 0,
+    reason="DIFFKEEPER_MAY_SET_CLOCK=1 lets this test set the machine's clock, as root",
+)
+@pytest.mark.parametrize("step_s", [3600, -3600])
+def test_a_clock_that_is_set_while_recording_moves_no_event(folders: Folders, step_s: int) -> None:
+    step = "import sys, time; now = time.clock_gettime(0); time.clock_settime(0, now + float(sys.argv[1]))"
+    script = f"echo one > a; {sys.executable} -c '{step}' {step_s}; echo two > b; sleep 0.1; exit 5"
+    try:
+        result = run("record", f"--state-dir={folders.trace}", "--", "sh", "-c", script, cwd=folders.root)
+    finally:
+        time.clock_settime(time.CLOCK_REALTIME, time.clock_gettime(time.CLOCK_REALTIME) - step_s)
+    assert result.returncode == 5
+    with Trace.open(folders.trace) as trace:
+        times = [event.t_ns for event in trace.timeline(ops="all")]
+        assert times == sorted(times)
+        assert times[-1] < 60_000_000_000
+        assert (trace.at("end").read("a"), trace.at("end").read("b")) == (b"one\n", b"two\n")
+
+
+# --- the disk of who reads ---
+
+
+def test_a_cache_without_room_is_named_in_one_line(broken: Folders) -> None:
+    with small_disk(broken.home / "small", 1) as disk:
+        (disk / "fill").write_bytes(bytes(1_030_000))
+        read = run("timeline", f"--state-dir={broken.trace}", cwd=broken.home, XDG_CACHE_HOME=disk, TMPDIR=disk)
+        assert read.returncode == 3
+        assert "Traceback" not in read.stderr
+        assert "set XDG_CACHE_HOME to a folder with more room" in read.stderr
+    assert broken.read("timeline").returncode == 3

@@ -242,7 +242,7 @@ def test_what_a_command_leaves_behind_is_where_it_would_be(tmp_path: Path) -> No
 
 
 def test_the_guardian_keeps_nothing_alive_and_hears_no_terminal(held: Run) -> None:
-    held.start(SMALL, seconds=1.5)
+    held.start(SMALL, seconds=0.3)
     freezer = held.freezer()
     (guardian,) = held.pids("guardian")
     wait_until(lambda: len(os.listdir(f"/proc/{guardian}/fd")) == 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffkeeper.model.event import RESYNC_CONFIRMED, Event, Kind
+from diffkeeper.model.event import RESYNC_CONFIRMED, RESYNC_EXTENT, Data, Event, Kind
 from diffkeeper.model.extents import UNKNOWN
 from diffkeeper.model.late import LateReadings
 from diffkeeper.model.losses import FILE_IN_DOUBT, TREE_IN_DOUBT
@@ -66,6 +66,14 @@ def test_a_loss_of_which_no_file_is_known_makes_every_entry_doubtful(scene: Scen
 def test_a_loss_of_a_file_that_is_not_known_is_one_of_the_tree(scene: Scene) -> None:
     lose(scene, Lost.BYTES, Base(1, 99, 0), offset=0, length=1)
     assert TreeView(scene.tree, scene.blobs).doubt == TREE_IN_DOUBT
+
+
+def test_what_a_file_has_grown_by_beyond_what_was_read_again_is_unknown(scene: Scene) -> None:
+    node = f(scene)
+    blob, start = scene.blobs.append(node.number, b"read")
+    fields = {"detail": RESYNC_EXTENT, "offset": 8, "data": (Data(8, 4, blob, start),), "size": 20}
+    scene.tree.apply(Event(9, 0, Kind.RESYNC, 0, 0, 0, node=node.number, **fields))
+    assert [tuple(piece)[:2] for piece in node.content.pieces() if piece.blob == UNKNOWN] == [(12, 8)]
 
 
 @pytest.mark.parametrize(("ino", "doubt", "reason"), [(3, "", FILE_IN_DOUBT), (2, TREE_IN_DOUBT, ""), (99, "", "")])

@@ -28,6 +28,10 @@ def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
         yield f"diffkeeper: not complete: {escape.escaped(defect)}"
     yield from _disturbed(outcome)
     yield from _not_verified(outcome)
+    living = outcome.facts.counters.get("living_on", 0)
+    if living:
+        who = _count(living, "process that the command started lives", "processes that the command started live")
+        yield f"diffkeeper: {who} on: from here on nothing is recorded"
     if not outcome.trace_path.is_dir():
         return  # it was deleted: there is nothing to look at
     option = _state_option(state_dir)

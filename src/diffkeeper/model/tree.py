@@ -236,6 +236,8 @@ class Tree(Namespace):
         node.inexact = "; ".join(reason for reason in node.inexact.split("; ") if reason != _UNEXPLAINED)
         if node.content is None:
             return
+        known = node.content.size
+        node.content.write_unknown(known, event.size - known)  # nobody said what it has grown by, but for the data
         for data in event.data:
             node.content.write(data.offset, data.length, data.blob, data.start)
         node.content.truncate(event.size)

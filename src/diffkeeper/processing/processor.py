@@ -157,11 +157,19 @@ class Processor:
         self._lose_the_end()
         self._resolve(self._window.drain())
         self._resolver.finish()
+        self._note_survivors()
         self._checkpoint_baseline()
         self._count_missing()
         self._progress.damage += [words for words in self._journal.damage if words not in self.damage]
         self._progress.is_finished = True
         self._commit()
+
+    def _note_survivors(self) -> None:
+        """Count the command's processes that had not ended when the engine was stopped."""
+        assert self._resolver is not None, "the resolver exists once the baseline is whole"
+        processes = self._resolver.processes.values()
+        living = sum(one.end_ns is None and not one.is_outsider for one in processes)
+        self._resolver.counters["living_on"] = living if self._progress.has_end else 0
 
     def _lose_the_end(self) -> None:
         """Note that the journal ended before the command; of a recorder that was killed nothing else is expected."""

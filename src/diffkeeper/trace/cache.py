@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from diffkeeper.errors import TraceError
+from diffkeeper.errors import DamagedTraceError, TraceError
 from diffkeeper.processing.processor import Processor
 from diffkeeper.store.format import STORE_NAME, SessionFacts
 from diffkeeper.store.journal import JournalReader
@@ -33,9 +33,22 @@ def processed_in_cache(trace_dir: Path, facts: SessionFacts) -> Path:
             _forget_older(home, f"{facts.trace_id:016x}-")
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(mode=0o700)
-            _process(trace_dir, facts, place / STORE_NAME)
-            (place / _DONE).touch()
+            with _said_where(trace_dir, home):
+                _process(trace_dir, facts, place / STORE_NAME)
+                (place / _DONE).touch()
         return place / STORE_NAME
+
+
+@contextlib.contextmanager
+def _said_where(trace_dir: Path, home: Path) -> Iterator[None]:
+    """Say of a disk that is full, or fails, what was to be written there, and how it can be written elsewhere."""
+    try:
+        yield
+    except DamagedTraceError:
+        raise
+    except (TraceError, OSError) as error:
+        words = f"{trace_dir} was not processed when it was recorded, and cannot be in {home}: {error}"
+        raise TraceError(f"{words}; set XDG_CACHE_HOME to a folder with more room") from error
 
 
 def _process(trace_dir: Path, facts: SessionFacts, store: Path) -> None:
