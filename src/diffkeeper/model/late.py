@@ -2,8 +2,9 @@
 
 The rule: bytes read back over [r0, r1] for a change *e* are exact only if no other change of that extent or of the
 file's size has begun by r1 and ended after *e* began, and if the file was not mapped shared and writable in between.
-Changes unfinished at r1 count, so observations are noted as they arrive and joined only when the window that sorts them
-has let them go. What a call was writing when a mapped file was sampled is cut out of the sample here.
+A change whose place is in doubt counts for the whole file. Changes unfinished at r1 count, so observations are noted as
+they arrive and joined only when the window that sorts them has let them go. What a call was writing when a mapped file
+was sampled is cut out of the sample here.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from diffkeeper.model.observation import (
     Opened,
     SizeChanged,
 )
+from diffkeeper.model.overlap import Overlaps
 
 Late: TypeAlias = LateData | EntryRead
 Settled: TypeAlias = tuple[Observation, tuple[Late, ...], bool]
@@ -38,6 +40,7 @@ _FORGOTTEN_NS = 60_000_000_000  # no call is expected to last as long
 _LOST = -2  # sequence of what has none
 _IN_LOCK = int(Flag.IN_LOCK)
 _BY_REFERENCE = int(Flag.BY_REFERENCE)
+_FROM_DESCRIPTOR = int(Flag.FROM_DESCRIPTOR)
 _MAPPED = int(Flag.MAPPED)
 
 
@@ -48,12 +51,15 @@ class _Change(NamedTuple):
     exit_ns: int
     sequence: int
     locked_ns: int  # 0: the time is not from inside the lock
+    is_placeless: bool = False  # the place is what the descriptor said: with others at work it may be another
 
 
 class LateReadings:
     """Remember late readings and recent changes between the arrival of observations and their turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, overlaps: Overlaps | None = None) -> None:
+        """Ask ``overlaps`` whether the place of a write is certain."""
+        self._overlaps = overlaps if overlaps is not None else Overlaps()
         self._late: dict[int, list[Late]] = {}
         self._taken: set[int] = set()
         self._changes: dict[tuple[int, int, int], list[_Change]] = {}
@@ -125,6 +131,9 @@ class LateReadings:
         if type(seen) is not DataWritten or seen.source is None or seen.payload:
             return False
         begin, end = seen.source_offset, seen.source_offset + seen.length
+        spans = self._mapped.get(seen.source.identity, ())
+        if any(since <= seen.exit_ns and until >= seen.enter_ns for since, until in spans):
+            return True
         for change in (*self._changes.get(seen.source.identity, ()), *self._losses):
             if change.sequence == seen.sequence or change.end <= begin or change.begin >= end:
                 continue
@@ -147,13 +156,20 @@ class LateReadings:
             return True
         locked_ns = observation.t_ns if int(observation.flags) & _IN_LOCK else 0
         for change in (*self._changes.get(reading.inode.identity, ()), *self._losses):
-            if change.sequence == observation.sequence or change.end <= begin or change.begin >= end:
+            if change.sequence == observation.sequence:
                 continue
             if change.locked_ns and change.locked_ns < locked_ns:
                 continue  # the inode's lock put it wholly before
-            if change.enter_ns <= reading.read_to_ns and change.exit_ns >= enter_ns:
+            if change.enter_ns > reading.read_to_ns or change.exit_ns < enter_ns:
+                continue
+            if (change.begin < end and begin < change.end) or self._is_anywhere(reading.inode, change):
                 return True
         return False
+
+    def _is_anywhere(self, inode: Inode, change: _Change) -> bool:
+        return change.is_placeless and self._overlaps.is_doubtful(
+            inode.identity, change.sequence, change.enter_ns, change.exit_ns
+        )
 
     def _note(self, observation: Observation) -> None:
         if int(observation.flags) & _MAPPED:
@@ -184,7 +200,8 @@ class LateReadings:
 
     def _add(self, inode: Inode, observation: Observation, begin: int, end: int, enter_ns: int) -> None:
         locked_ns = observation.t_ns if int(observation.flags) & _IN_LOCK else 0
-        change = _Change(begin, end, enter_ns, observation.exit_ns, observation.sequence, locked_ns)
+        is_placeless = not locked_ns and bool(int(observation.flags) & _FROM_DESCRIPTOR)
+        change = _Change(begin, end, enter_ns, observation.exit_ns, observation.sequence, locked_ns, is_placeless)
         key = (inode.dev, inode.ino, inode.generation)
         changes = self._changes.get(key)
         if changes is None:
@@ -212,9 +229,10 @@ def _merged(changes: list[_Change], before_ns: int) -> list[_Change]:
     old = [change for change in changes if change.exit_ns < before_ns]
     if len(old) < 2:
         return changes
+    is_anywhere = any(change.is_placeless for change in old)
     joined = _Change(
-        min(change.begin for change in old),
-        max(change.end for change in old),
+        0 if is_anywhere else min(change.begin for change in old),
+        _END if is_anywhere else max(change.end for change in old),
         min(change.enter_ns for change in old),
         max(change.exit_ns for change in old),
         -1,

@@ -8,7 +8,7 @@ file overlaps its own, and the offset of either was read so, or their extents me
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from diffkeeper.model.observation import DataWritten, Flag, Observation
@@ -83,20 +83,35 @@ class Overlaps:
             seen.source_offset,
         )
 
+    def is_doubtful(self, identity: _Identity, sequence: int, enter_ns: int, exit_ns: int) -> bool:
+        """Say whether it is not certain where a write went, whose place the descriptor told."""
+        return self._is_met(identity, sequence, enter_ns, exit_ns, lambda other: True)
+
     def _is_ambiguous(self, seen: DataWritten) -> bool:
-        key = seen.inode.identity
-        writes = self._writes.get(key)
-        if not writes or not seen.enter_ns:
+        if not seen.enter_ns:
             return False
         begin, end = seen.offset, seen.offset + seen.length
         is_from_descriptor = bool(int(seen.flags) & _FROM_DESCRIPTOR)
-        last_ns = seen.exit_ns + self._longest_ns[key]
-        for index in range(bisect_left(writes, (seen.enter_ns,)), len(writes)):
+        return self._is_met(
+            seen.inode.identity,
+            seen.sequence,
+            seen.enter_ns,
+            seen.exit_ns,
+            lambda other: is_from_descriptor or other.is_from_descriptor or (other.begin < end and begin < other.end),
+        )
+
+    def _is_met(
+        self, key: _Identity, sequence: int, enter_ns: int, exit_ns: int, counts: Callable[[_Write], bool]
+    ) -> bool:
+        """Say whether the interval of another write to the file that counts overlaps the given one."""
+        writes = self._writes.get(key)
+        if not writes:
+            return False
+        last_ns = exit_ns + self._longest_ns[key]
+        for index in range(bisect_left(writes, (enter_ns,)), len(writes)):
             other = writes[index]
             if other.exit_ns > last_ns:
                 return False
-            if other.sequence == seen.sequence or other.enter_ns > seen.exit_ns:
-                continue
-            if is_from_descriptor or other.is_from_descriptor or (other.begin < end and begin < other.end):
+            if other.sequence != sequence and other.enter_ns <= exit_ns and counts(other):
                 return True
         return False

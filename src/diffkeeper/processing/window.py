@@ -44,8 +44,8 @@ class Window:
         self._waiting: list[Observation] = []  # sorted
         self._fresh: list[Observation] = []  # as they came
         self._bytes = 0
-        self._readings = LateReadings()
         self._overlaps = Overlaps()
+        self._readings = LateReadings(self._overlaps)
         self._batches: deque[_Batch] = deque()
         self.released_to_ns = released_to_ns  # everything up to here has been let go
         self.covered = 0  # the last batch of which, and of all before it, everything has been let go
