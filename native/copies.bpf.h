@@ -35,63 +35,6 @@ __noinline int send_cached(struct dk_task *state, u64 offset, u64 length)
 	return 0;
 }
 
-/* State of a reading at the end of a copy, page by page. */
-struct cached_copy {
-	u64 inode;
-	u64 at;
-	u64 end;
-	u64 sequence;
-	u32 failed;
-	u32 zero;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct cached_copy);
-} cached_copies SEC(".maps");
-
-static long send_cached_page(u32 index, void *context)
-{
-	u32 zero = 0;
-	struct cached_copy *copy = bpf_map_lookup_elem(&cached_copies, &zero);
-	struct target target = {0};
-	u64 length;
-
-	if (!copy || copy->failed)
-		return 1;
-	length = 4096 - (copy->at & 4095);
-	if (length > copy->end - copy->at)
-		length = copy->end - copy->at;
-	target.inode = (struct inode *)copy->inode;
-	target.offset = copy->at;
-	copy->failed = !is_inline_possible(4096) || send_late(&target, copy->sequence, length);
-	copy->at += length;
-	return copy->failed || copy->at >= copy->end;
-}
-
-/*
- * Where no tracepoint inside the lock told of a copy, its bytes are read from the page cache before the call returns:
- * a late reading of microseconds, whose interval replay judges. tmpfs has no other way: it opens no file by handle.
- * Returns 1 when all were had; what is left out is for the drain thread.
- */
-__noinline u32 send_cached_range(u64 inode, u64 at, u64 end, u64 sequence)
-{
-	u32 zero = 0;
-	struct cached_copy *copy = bpf_map_lookup_elem(&cached_copies, &zero);
-
-	if (!copy || at >= end || !counters.linear_map || !is_readable((struct inode *)inode))
-		return 0;
-	copy->inode = inode;
-	copy->at = at;
-	copy->end = end;
-	copy->sequence = sequence;
-	copy->failed = 0;
-	bpf_loop(1 << 20, send_cached_page, 0, 0);
-	return !copy->failed && copy->at >= copy->end;
-}
-
 /*
  * Will replay know the bytes that a copy reads? Not of what is outside; nor of a file that is stored to through a
  * mapping, which nobody sees; nor where a file is copied onto itself: it may read what it has just written.

@@ -153,7 +153,7 @@ struct dk_data {
 	dk_u64 offset;
 	dk_u64 length;
 	dk_u32 payload; /* bytes that follow, from offset on */
-	dk_u32 zero;
+	dk_u32 slack;	/* how much before offset the bytes may stand: others moved the position meanwhile */
 };
 
 struct dk_piece {
@@ -447,8 +447,9 @@ enum { DK_LOSSES_MAX = 1024 };
 struct dk_task {
 	dk_u64 enter_ns;
 	dk_u64 touched_ns;
-	dk_u64 enter_inode; /* of the descriptor written to, looked up at entry */
-	dk_u64 lock_inode;  /* of the write in progress, from inside the lock */
+	dk_u64 enter_position; /* where a write without a place of its own would have gone at entry */
+	dk_u64 enter_inode;    /* of the descriptor written to, looked up at entry */
+	dk_u64 lock_inode;     /* of the write in progress, from inside the lock */
 	dk_s64 lock_offset;
 	dk_u64 lock_bytes;
 	dk_u64 lock_first_ns;
@@ -507,7 +508,7 @@ DK_ASSERT_SIZE(dk_loss, 48);
 DK_ASSERT_SIZE(dk_mapped, 136);
 DK_ASSERT_SIZE(dk_sampler, 120);
 DK_ASSERT_SIZE(dk_looked, 16032);
-DK_ASSERT_SIZE(dk_task, 248);
+DK_ASSERT_SIZE(dk_task, 256);
 DK_ASSERT_SIZE(dk_hole, 160);
 DK_ASSERT_SIZE(dk_described, 4192);
 DK_ASSERT_SIZE(dk_place, 16);

@@ -221,6 +221,7 @@ struct file {
 	struct inode *f_inode;
 	struct path f_path;
 	s64 f_pos;
+	atomic_t f_ref;
 } core;
 
 struct vm_area_struct {
@@ -246,6 +247,7 @@ struct fdtable {
 } core;
 
 struct files_struct {
+	atomic_t count;
 	struct fdtable *fdt;
 } core;
 

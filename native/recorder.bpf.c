@@ -116,7 +116,7 @@ int enter(u64 *ctx)
 	state->copy_sequence = 0;
 	state->copy_is_off = call < CALL_SENDFILE || call > CALL_COPY_RANGE || !is_copy_from_outside(call, args.a);
 	if (call <= CALL_LAST_WRITE)
-		state->enter_inode = (u64)inode_of(file_of(args.a[0]));
+		enter_write(&args, state);
 	else if (call == CALL_RESERVE)
 		enter_reserve(&args, state);
 	return 0;

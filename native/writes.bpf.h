@@ -52,28 +52,99 @@ static __always_inline u32 output_stream(struct file *file, u64 fd)
 	return (u64)file == counters.outputs[1] ? 2 : 0;
 }
 
-/* The offset where no in-lock tracepoint told it: from the descriptor, which another writer may have moved since. */
-static __always_inline void offset_from_file(struct target *target, struct call_args *args, struct file *file)
+/* pwritev2 says for each call anew whether it appends. */
+static __always_inline int does_append(struct call_args *args, u32 file_flags)
+{
+	if (args->call == CALL_PWRITEV2 && (args->a[5] & RWF_APPEND))
+		return 1;
+	return (file_flags & O_APPEND) && !(args->call == CALL_PWRITEV2 && (args->a[5] & RWF_NOAPPEND));
+}
+
+/* Does a write go where the caller said? Else at the descriptor's position, or at the end of the file. */
+static __always_inline int has_own_place(struct call_args *args, int appends)
 {
 	int is_positioned = args->call == CALL_PWRITE || args->call == CALL_PWRITEV || args->call == CALL_PWRITEV2;
-	s64 position = 0;
 
-	if (is_positioned && (s64)args->a[3] != -1 && !(target->flags & DK_F_APPEND)) {
+	return is_positioned && (s64)args->a[3] != -1 && !appends;
+}
+
+/* Nobody else has this descriptor: one reference to the open file, one task with these descriptors. Since Linux 6.13.
+ */
+static __always_inline int is_private(struct file *file)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct files_struct *files = 0;
+	int sharers = 0, references = 1;
+
+	if (!field_exists(file->f_ref))
+		return 0;
+	read_field(&files, task, files);
+	if (files)
+		read_field(&sharers, files, count.counter);
+	bpf_probe_read_kernel(&references, sizeof(references), (u8 *)file + field_offset(file->f_ref));
+	return sharers == 1 && references == 0; /* file_ref_t counts from 0 */
+}
+
+/*
+ * The offset where no in-lock tracepoint told it: from the descriptor, which another writer may have moved since. Where
+ * it stands at the end as far from where it stood at entry as this call has moved it, nobody has.
+ */
+static __always_inline void offset_from_file(
+	struct target *target, struct call_args *args, struct dk_task *state, struct file *file)
+{
+	int is_positioned = args->call == CALL_PWRITE || args->call == CALL_PWRITEV || args->call == CALL_PWRITEV2;
+	int is_sized = is_positioned && (s64)args->a[3] != -1;
+	s64 position = 0, before;
+
+	if (has_own_place(args, target->flags & DK_F_APPEND)) {
 		target->offset = args->a[3];
 		return;
 	}
-	target->flags |= DK_F_FROM_DESCRIPTOR;
-	if (is_positioned && (s64)args->a[3] != -1) {
+	if (is_sized)
 		read_field(&position, target->inode, i_size);
-	} else {
+	else
 		read_field(&position, file, f_pos);
-	}
 	target->offset = position - args->result;
+	before = state && state->call == args->call ? (s64)state->enter_position : -1;
+	if (target->offset == before || (!is_sized && is_private(file)))
+		return;
+	target->flags |= DK_F_FROM_DESCRIPTOR;
+	if (before >= 0 && target->offset > before && target->offset - before < 1 << 20)
+		target->slack = target->offset - before;
 	/* Another task has moved the shared position back since: where the bytes went is not known. */
 	if (target->offset < 0) {
 		target->offset = 0;
 		target->flags |= DK_F_AMBIGUOUS;
 	}
+}
+
+/* What offset_from_file() compares with, at entry. */
+static __always_inline u64 position_at_entry(struct call_args *args, struct file *file)
+{
+	struct inode *inode = inode_of(file);
+	u32 flags = 0;
+	s64 position = 0;
+
+	if (!inode)
+		return -1;
+	read_field(&flags, file, f_flags);
+	if (does_append(args, flags))
+		read_field(&position, inode, i_size);
+	else
+		read_field(&position, file, f_pos);
+	return position;
+}
+
+__noinline int enter_write(struct call_args *args, struct dk_task *state)
+{
+	struct file *file;
+
+	if (!args || !state)
+		return 0;
+	file = file_of(args->a[0]);
+	state->enter_inode = (u64)inode_of(file);
+	state->enter_position = position_at_entry(args, file);
+	return 0;
 }
 
 /* Is `outer` an inode of a stacked file system (overlayfs) that passed this write on to `inner`? */
@@ -87,14 +158,6 @@ static __always_inline int is_stacked(struct inode *outer, struct inode *inner)
 	read_field(&sb, outer, i_sb);
 	read_field(&depth, sb, s_stack_depth);
 	return depth > 0;
-}
-
-/* pwritev2 says for each call anew whether it appends. */
-static __always_inline int does_append(struct call_args *args, u32 file_flags)
-{
-	if (args->call == CALL_PWRITEV2 && (args->a[5] & RWF_APPEND))
-		return 1;
-	return (file_flags & O_APPEND) && !(args->call == CALL_PWRITEV2 && (args->a[5] & RWF_NOAPPEND));
 }
 
 /* Which inode, where and when: from inside the lock if it was told there, else from the descriptor. */
@@ -137,7 +200,9 @@ __noinline int find_target(struct target *target, struct call_args *args, struct
 		if (state->enter_inode && state->enter_inode != (u64)seen)
 			target->flags |= DK_F_AMBIGUOUS;
 	}
-	offset_from_file(target, args, file);
+	offset_from_file(target, args, state, file);
+	if (target->flags & DK_F_AMBIGUOUS)
+		target->slack = 0;
 	return 1;
 }
 
@@ -198,6 +263,9 @@ __noinline int leave_write(struct call_args *args, struct dk_task *state)
 			verdict = verdict_of(target.inode);
 		if (verdict != OUTSIDE)
 			send_data(args, &target, target.flags | doubt(verdict) | writer_flags(state));
+		if (verdict != OUTSIDE && target.slack && target.sequence)
+			send_cached_range((u64)target.inode, target.offset - target.slack, target.offset + args->result,
+				target.sequence);
 	}
 	if (!state)
 		return 0;

@@ -45,7 +45,7 @@ from diffkeeper.model.observation import (
 HEADER = Struct("<IBBHQQQQIIq")  # size type op flags sequence t enter exit pid tid result
 INODE = Struct("<QIIIIIIQqII")  # ino dev generation mode nlink uid gid size mtime_sec mtime_nsec rdev
 BASE = Struct("<QII")
-_DATA = Struct("<QQI")
+_DATA = Struct("<QQII")
 _PIECE = Struct("<IBBHQQI")
 _COPY = Struct("<QQQ")
 _SIZE = Struct("<QQI")
@@ -186,10 +186,11 @@ def _touched(payload: bytes, at: int, count: int) -> tuple[Inode, ...]:
 
 
 def _data(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> DataWritten:
-    offset, length, inside = _DATA.unpack_from(payload, at + 112)
+    offset, length, inside, slack = _DATA.unpack_from(payload, at + 112)
     own = _bytes(payload, at + 136, end, inside)
     pieces = decoder.pieces_of(head, own)
-    return DataWritten(*_common(head), DataOp(head[2]), _inode(payload, at + 56), offset, length, pieces)
+    inode = _inode(payload, at + 56)
+    return DataWritten(*_common(head), DataOp(head[2]), inode, offset, length, pieces, None, 0, slack)
 
 
 def _copy(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> DataWritten:

@@ -154,7 +154,9 @@ def _data(observation: DataWritten) -> bytes:
         return _sample(observation)
     if observation.op in (DataOp.COPY_RANGE, DataOp.CLONE):
         return _copy(observation)
-    numbers = struct.pack("<QQII", observation.offset, observation.length, len(_inside(observation.payload)), 0)
+    numbers = struct.pack(
+        "<QQII", observation.offset, observation.length, len(_inside(observation.payload)), observation.slack
+    )
     body = _inode(observation.inode) + numbers
     return _with_pieces(Type.DATA, observation, body, observation.payload, observation.op)
 

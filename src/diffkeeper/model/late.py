@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
-from diffkeeper.model import mapped
+from diffkeeper.model import mapped, settling
 from diffkeeper.model.observation import (
     DataWritten,
     EntryRead,
@@ -120,6 +120,8 @@ class LateReadings:
         order = (observation.t_ns, observation.sequence)
         self._taken.update(one.sequence for one in late if (one.t_ns, one.sequence) > order)
         enter_ns = self._enter_ns.pop(observation.sequence, observation.enter_ns)
+        if isinstance(observation, DataWritten) and observation.slack:
+            return self._overlaps.judge(settling.placed(observation, late)), (), True
         is_exact = not any(
             isinstance(reading, LateData) and not reading.failed and self._is_disturbed(observation, enter_ns, reading)
             for reading in late
@@ -181,7 +183,7 @@ class LateReadings:
             self._enter_ns[observation.sequence] = enter_ns
         if isinstance(observation, DataWritten):
             end = observation.offset + observation.length
-            self._add(observation.inode, observation, observation.offset, end, enter_ns)
+            self._add(observation.inode, observation, observation.offset - observation.slack, end, enter_ns)
         elif isinstance(observation, HoleFound):
             end = observation.offset + observation.length if observation.length else _END
             self._add(observation.inode, observation, observation.offset if observation.length else 0, end, enter_ns)
@@ -200,7 +202,8 @@ class LateReadings:
 
     def _add(self, inode: Inode, observation: Observation, begin: int, end: int, enter_ns: int) -> None:
         locked_ns = observation.t_ns if int(observation.flags) & _IN_LOCK else 0
-        is_placeless = not locked_ns and bool(int(observation.flags) & _FROM_DESCRIPTOR)
+        has_slack = isinstance(observation, DataWritten) and observation.slack
+        is_placeless = not (locked_ns or has_slack) and bool(int(observation.flags) & _FROM_DESCRIPTOR)
         change = _Change(begin, end, enter_ns, observation.exit_ns, observation.sequence, locked_ns, is_placeless)
         key = (inode.dev, inode.ino, inode.generation)
         changes = self._changes.get(key)

@@ -90,6 +90,7 @@ class DataWritten(Observation):
     payload: tuple[tuple[int, bytes], ...]
     source: Inode | None = None
     source_offset: int = 0
+    slack: int = 0  # the place is known up to this: the bytes may stand so much before ``offset``
 
 
 class SizeOp(IntEnum):

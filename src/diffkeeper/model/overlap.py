@@ -1,8 +1,10 @@
 """Judge writes whose place was not told from inside the file system's lock.
 
-There, the offset of a write is what the descriptor or the size of the file said when the call returned, and its order
-is known to lie in [enter, exit] only. The rule: such a write is ambiguous when the interval of another one to the same
-file overlaps its own, and the offset of either was read so, or their extents meet.
+There, the place is what the caller said, or, with FROM_DESCRIPTOR, what the descriptor or the size of the file said
+when the call returned, and may be another's; the order is known to lie in [enter, exit] only. The rule: such a write is
+ambiguous when the interval of another one to the same file overlaps its own, and its own place is not certain, or both
+are and their extents meet. A write whose place is not certain is in doubt itself, and with it the file: it makes no
+others ambiguous.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ class _Write(NamedTuple):
     sequence: int
     begin: int
     end: int
-    is_from_descriptor: bool
+    is_certain: bool  # as to the place
 
 
 class Overlaps:
@@ -51,9 +53,13 @@ class Overlaps:
     def _add(self, seen: DataWritten) -> None:
         key = seen.inode.identity
         writes = self._writes.setdefault(key, [])
-        is_from_descriptor = bool(int(seen.flags) & _FROM_DESCRIPTOR)
         write = _Write(
-            seen.exit_ns, seen.enter_ns, seen.sequence, seen.offset, seen.offset + seen.length, is_from_descriptor
+            seen.exit_ns,
+            seen.enter_ns,
+            seen.sequence,
+            seen.offset - seen.slack,
+            seen.offset + seen.length,
+            not int(seen.flags) & _FROM_DESCRIPTOR,
         )
         # Records of one CPU are in order, those of two nearly: most go to the end.
         writes.insert(bisect_left(writes, write) if writes and write < writes[-1] else len(writes), write)
@@ -81,6 +87,7 @@ class Overlaps:
             seen.payload,
             seen.source,
             seen.source_offset,
+            seen.slack,
         )
 
     def is_doubtful(self, identity: _Identity, sequence: int, enter_ns: int, exit_ns: int) -> bool:
@@ -90,14 +97,16 @@ class Overlaps:
     def _is_ambiguous(self, seen: DataWritten) -> bool:
         if not seen.enter_ns:
             return False
+        if seen.slack:
+            return True
         begin, end = seen.offset, seen.offset + seen.length
-        is_from_descriptor = bool(int(seen.flags) & _FROM_DESCRIPTOR)
+        is_certain = not int(seen.flags) & _FROM_DESCRIPTOR
         return self._is_met(
             seen.inode.identity,
             seen.sequence,
             seen.enter_ns,
             seen.exit_ns,
-            lambda other: is_from_descriptor or other.is_from_descriptor or (other.begin < end and begin < other.end),
+            lambda other: not is_certain or (other.is_certain and other.begin < end and begin < other.end),
         )
 
     def _is_met(
