@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 enum { TRIES = 5, REST_FACTOR = 10, MOST_BYTES = 64 << 20, NAMES_BYTES = 1 << 16 };
+static const uint64_t MOST_REST_NS = 250000000;
 static const uint64_t TICK_NS = 20000000; /* a ctime may lag behind the clock by a tick */
 
 /* Ask the program `describe` where an inode is. */
@@ -304,7 +305,7 @@ static bool settle_hole(struct capture *capture, struct pending_hole *pending)
 
 static void flush_hole(struct capture *capture, struct pending_hole *pending)
 {
-	uint64_t from = now_ns();
+	uint64_t from = now_ns(), rest;
 
 	pending->is_waiting = false;
 	if (!settle_hole(capture, pending)) {
@@ -313,7 +314,8 @@ static void flush_hole(struct capture *capture, struct pending_hole *pending)
 	}
 	if (!reread(capture, pending))
 		pending->is_waiting = true;
-	pending->due_ns = now_ns() + REST_FACTOR * (now_ns() - from);
+	rest = REST_FACTOR * (now_ns() - from);
+	pending->due_ns = now_ns() + (rest < MOST_REST_NS ? rest : MOST_REST_NS);
 }
 
 static struct pending_hole *slot_of(struct capture *capture, const struct dk_hole *hole)

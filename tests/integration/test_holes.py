@@ -54,7 +54,7 @@ def core_dumps_to(pattern: str) -> Iterator[None]:
 def test_a_core_dump_is_in_the_trace_byte_for_byte_from_when_it_was_written(folder: Path) -> None:
     with core_dumps_to("core"):
         trace, said = record(
-            folder, f"ulimit -c unlimited; {sys.executable} -c 'import os; os.abort()'; sleep 0.2; echo x > later"
+            folder, f"ulimit -c unlimited; {sys.executable} -c 'import os; os.abort()'; sleep 1.5; echo x > later"
         )
     with trace:
         core = next(iter(folder.glob("core*")), None)
