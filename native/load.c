@@ -247,12 +247,27 @@ static const char *hook_of(const char *program)
 	return NULL;
 }
 
+static bool has_other_root_than(struct capture *capture, uint32_t magic)
+{
+	struct statfs status;
+
+	for (int i = 0; i < capture->root_count; i++)
+		if (capture->roots[i].fd < 0 || fstatfs(capture->roots[i].fd, &status) ||
+			(uint32_t)status.f_type != magic)
+			return true;
+	return false;
+}
+
 static bool is_wanted(struct capture *capture, const char *program, bool is_new_kernel)
 {
 	if (!strcmp(program, "touch_ext4"))
 		return !is_new_kernel;
 	if (!strncmp(program, "xfs_", 4))
 		return has_root_on(capture, XFS_MAGIC);
+	if (!strcmp(program, "ext4_writeback_begins"))
+		return has_root_on(capture, EXT4_MAGIC) || has_root_on(capture, OVERLAY_MAGIC);
+	if (!strcmp(program, "writeback_begins"))
+		return has_other_root_than(capture, EXT4_MAGIC);
 	if (!strcmp(program, "probe_btrfs"))
 		return has_root_on(capture, BTRFS_MAGIC);
 	if (!strcmp(program, "probe_overlay"))

@@ -22,6 +22,8 @@ struct watched {
 	u64 ino;
 	u32 written_back;
 	u32 is_marked;
+	u32 doubt; /* flags of records about it */
+	u32 zero;
 	u64 window_ns;
 	u64 window_pages;
 };
@@ -67,6 +69,7 @@ struct page_walk {
 	u32 is_cut; /* not all that was found could be sent */
 	u32 limit;
 	u32 how;
+	u32 doubt;
 	u64 run_first; /* pages that were found and not sent */
 	u64 run_pages;
 	u32 is_own; /* the current process has it mapped */
@@ -277,16 +280,19 @@ __noinline int watch_inode(u64 seen, u64 cache, u32 fd, u32 pid)
 {
 	struct watched made = {.seen = seen}, *known;
 	struct dk_mapped record = {0};
-	u32 verdict;
+	u32 verdict, nlink = 0;
 
 	if (!seen || !cache || !is_regular(mode_of((struct inode *)seen)))
 		return 0;
 	verdict = judge(seen);
-	if (verdict == OUTSIDE)
+	read_field(&nlink, (struct inode *)seen, i_nlink);
+	/* What never had a name below a root will not get one: somebody's scratch file. */
+	if (verdict == OUTSIDE || (verdict == UNKNOWN && !nlink))
 		return 0;
 	ino_of(seen, &made.seen_ino);
 	ino_of(cache, &made.ino);
 	made.is_marked = marks_dirty_pages(cache);
+	made.doubt = doubt(verdict);
 	known = bpf_map_lookup_elem(&watched, &cache);
 	if (pid && known && known->ino == made.ino)
 		return 1; /* its process was seen to map it */
@@ -483,6 +489,7 @@ static __always_inline int send_page(struct page_walk *walk)
 		record->header.flags = writer_flags(0);
 	else
 		record->header.pid = record->header.tid = 0; /* the helper knows who has it mapped */
+	record->header.flags |= walk->doubt;
 	record->offset = offset;
 	record->cache = 0;
 	record->fd = 0;
@@ -592,6 +599,7 @@ __noinline int send_pages(u64 cache, u32 how)
 	walk->is_marked = known->is_marked;
 	walk->is_own = how & OWN;
 	walk->how = how;
+	walk->doubt = known->doubt;
 	walk->limit = how & BRIEFLY ? PAGES_BRIEFLY : PAGES_A_CALL;
 	if (!counters.linear_map || !is_in_window(known))
 		walk->limit = 0;
@@ -676,15 +684,6 @@ static __always_inline u64 number_of(struct inode *inode)
 	return *(volatile u64 *)&walk->cache;
 }
 
-/* A call that names or sizes is about to change the inode. */
-static __always_inline void send_touched(struct inode *inode)
-{
-	struct dk_task *state = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
-
-	if (state && state->call > CALL_LAST_COPY)
-		send_pages(number_of(inode), 0);
-}
-
 /* Pages are about to become clean: what was stored into them cannot be told afterwards, unless they are sent now. */
 static __always_inline int note_writeback(struct inode *inode)
 {
@@ -702,6 +701,7 @@ static __always_inline int note_writeback(struct inode *inode)
 	return 0;
 }
 
+/* Not on ext4, where the next hook is passed as well. */
 SEC("tp_btf/writeback_single_inode_start")
 int writeback_begins(u64 *ctx)
 {

@@ -348,14 +348,6 @@ int direct_completed(u64 *ctx)
 	return has_no_calls(task) ? tell_holes(state) : 0;
 }
 
-/* What was stored into the file is sent before its name or size is another. */
-static __always_inline int touch(struct inode *inode)
-{
-	if (counters.watched)
-		send_touched(inode);
-	return note_touched(inode);
-}
-
 /*
  * Which inodes a call changed, and when, under their lock: ctime goes through these three since Linux 6.13, whatever
  * the file system.
@@ -363,26 +355,26 @@ static __always_inline int touch(struct inode *inode)
 SEC("tp_btf/inode_set_ctime_to_ts")
 int touch_set(u64 *ctx)
 {
-	return touch((void *)ctx[0]);
+	return note_touched((void *)ctx[0]);
 }
 
 SEC("tp_btf/ctime_ns_xchg")
 int touch_exchange(u64 *ctx)
 {
-	return touch((void *)ctx[0]);
+	return note_touched((void *)ctx[0]);
 }
 
 SEC("tp_btf/ctime_xchg_skip")
 int touch_skip(u64 *ctx)
 {
-	return touch((void *)ctx[0]);
+	return note_touched((void *)ctx[0]);
 }
 
 /* The same for ext4 on kernels before 6.13. */
 SEC("tp_btf/ext4_mark_inode_dirty")
 int touch_ext4(u64 *ctx)
 {
-	return touch((void *)ctx[0]);
+	return note_touched((void *)ctx[0]);
 }
 
 char licence[] SEC("license") = "Dual BSD/GPL";

@@ -180,6 +180,11 @@ def test_marks_are_shouted_at_the_end_of_a_line():
     assert shown.endswith("worker.py[4301] OUTSIDER AMBIGUOUS INEXACT UNKNOWN UNRESOLVED LATE\n")
 
 
+def test_what_was_found_in_a_mapping_says_since_when_it_may_have_stood_there():
+    stored = line(Kind.WRITE, t_ns=5000 * MS, enter_ns=4902 * MS, marks=Mark.MAPPED)
+    assert text_of(terminal.report_timeline, Timeline(info(), [stored])).endswith(" MAPPED within 98ms\n")
+
+
 def test_a_long_name_is_never_cropped():
     shown = text_of(terminal.report_timeline, Timeline(info(), [line(Kind.WRITE, b"d/" * 500 + b"f", length=1)]))
     assert "d/" * 500 + "f (1B)  @1 " in shown
@@ -407,6 +412,14 @@ def test_info_tells_the_facts_and_then_what_is_wrong():
     assert "counted       lost_ring 3\n" in shown
     assert shown.endswith("complete      no\n              3 events lost\n")
     assert text_of(report_info, info()).endswith("complete      yes\n")
+
+
+def test_info_says_how_mapped_files_were_sampled():
+    counters = {"mapped_files": 2, "mapped_interval_ns": 100 * MS, "mapped_rounds": 30}
+    assert "mapped        2 files, sampled every 100ms\n" in text_of(report_info, info(counters=counters))
+    counters |= {"mapped_late_rounds": 4, "mapped_longest_ns": 1300 * MS}
+    late = "mapped        2 files, sampled every 100ms; 4 of 30 samples came later, after 1.3s at most\n"
+    assert late in text_of(report_info, info(counters=counters))
 
 
 def test_info_shows_nothing_raw():

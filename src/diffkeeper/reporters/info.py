@@ -43,6 +43,7 @@ def _facts(info: TraceInfo) -> Iterator[tuple[str, str]]:
     yield "written", size(info.bytes_written)
     yield "on disk", f"journal {size(info.journal_bytes)}, store {size(info.store_bytes)}"
     yield from _holding(info)
+    yield from _mapped(info)
     yield from _verification(info)
     yield "counted", ", ".join(f"{name} {count:,}" for name, count in info.counters.items() if count) or "nothing"
     yield "recorded by", f"diffkeeper {info.version}"
@@ -73,6 +74,20 @@ def _baseline(info: TraceInfo) -> str:
     if counters.get("disturbed_opens"):
         parts.append(f"{counters['disturbed_opens']:,} opens with O_NONBLOCK failed, perhaps for a lease: --no-leases")
     return f"{info.baseline}; {', '.join(parts)}"
+
+
+def _mapped(info: TraceInfo) -> Iterator[tuple[str, str]]:
+    """Say how files that were mapped shared and writable were looked at."""
+    counters = info.counters
+    count = counters.get("mapped_files", 0)
+    if not count:
+        return
+    every = duration(counters.get("mapped_interval_ns", 0))
+    text = f"{count:,} {'file' if count == 1 else 'files'}, sampled every {every}"
+    if counters.get("mapped_late_rounds"):
+        text += f"; {counters['mapped_late_rounds']:,} of {counters.get('mapped_rounds', 0):,} samples came later, "
+        text += f"after {duration(counters.get('mapped_longest_ns', 0))} at most"
+    yield "mapped", text
 
 
 def _verification(info: TraceInfo) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.clock import duration, precise, rfc3339
-from diffkeeper.model.event import Kind
+from diffkeeper.model.event import Kind, Mark
 from diffkeeper.reporters import describe, escape
 from diffkeeper.reporters.output import Output
 from diffkeeper.reporters.pages import prefixes
@@ -85,7 +85,8 @@ class _Rows:
         """Return the line of an event that was built."""
         event = line.event
         process = f"  {_process_name(line.comm)}[{event.pid}]" if event.pid else ""
-        return self._row(describe.prefix(line), event.kind, event.number, event.t_ns, process, event.marks)
+        since_ns = event.t_ns - event.enter_ns
+        return self._row(describe.prefix(line), event.kind, event.number, event.t_ns, process, event.marks, since_ns)
 
     def of_page(self, page: Page) -> Iterator[str]:
         """Yield the lines of a page."""
@@ -94,11 +95,15 @@ class _Rows:
         first = page.columns.first
         for row, prefix in zip(page.rows, prefixes(page, self._timeline.line_of), strict=True):
             process = self._processes.get((keys[row], pids[row])) or self._process(keys[row], pids[row])
-            yield self._row(prefix, kinds[row], first + row, times[row], process, marks[row])
+            mapped = page.columns.event(first + row) if marks[row] & Mark.MAPPED else None
+            since_ns = mapped.t_ns - mapped.enter_ns if mapped is not None else 0
+            yield self._row(prefix, kinds[row], first + row, times[row], process, marks[row], since_ns)
 
-    def _row(self, prefix: str, kind: int, number: int, t_ns: int, process: str, marks: int) -> str:
+    def _row(self, prefix: str, kind: int, number: int, t_ns: int, process: str, marks: int, since_ns: int) -> str:
         right = f"@{number:<{self._width}} {precise(t_ns)}{process}"
         tail = self._labels(marks) if marks else ""
+        if marks & Mark.MAPPED:
+            tail += f" within {duration(since_ns)}"  # stored at some time in that
         if number == self._timeline.last_change:
             tail += self._marker
         if not self._output.is_coloured:
