@@ -8,7 +8,7 @@ READY := .venv/ready
 help:
 	@echo "make demo    record a flaky test, read its timeline, restore two moments (needs root or sudo)"
 	@echo "make test    run every test that can run here"
-	@echo "make soak    every workload of the oracle, at 20 random instants each, on disk and in memory; some minutes (needs root)"
+	@echo "make soak    every workload of the oracle, at 20 random instants each, into docs/exactness.md; an hour (needs root)"
 	@echo "make lint    ruff, mypy, import-linter, clang-format"
 	@echo "make format  rewrite the sources as make lint wants them"
 	@echo "make setup   only make .venv ready"
@@ -28,10 +28,11 @@ test: $(READY)-for-tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # SOAK_ARGS: see PYTHONPATH=tests .venv/bin/python -m oracle --help
+SOAK := PYTHONPATH=tests $(BIN)/python -m oracle --instants 20 --fill --table docs/exactness.md
 soak: $(READY)
-	@PYTHONPATH=tests $(BIN)/python -m oracle --instants 20 $(SOAK_ARGS)
-	@PYTHONPATH=tests $(BIN)/python -m oracle --instants 20 --quick --dir /dev/shm $(SOAK_ARGS)
-	@DIFFKEEPER_KILLS=50 $(BIN)/python -m pytest -q tests/integration/test_crash.py -k kill_costs
+	@$(SOAK) --section disk $(SOAK_ARGS); disk=$$?; \
+	$(SOAK) --section memory --quick --dir /dev/shm $(SOAK_ARGS); memory=$$?; \
+	DIFFKEEPER_KILLS=50 $(BIN)/python -m pytest -q tests/integration/test_crash.py -k kill_costs && exit $$((disk + memory))
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -2,8 +2,9 @@
 /*
  * fallocate in every mode.
  *
- * A wrong recorder misses: that only some modes change the size; that PUNCH_HOLE and ZERO_RANGE zero bytes within blocks;
- * that COLLAPSE_RANGE and INSERT_RANGE move all that follows.
+ * A wrong recorder misses: that only some modes change the size; that PUNCH_HOLE and ZERO_RANGE zero bytes within
+ * blocks; that COLLAPSE_RANGE and INSERT_RANGE move all that follows; that a call may fail and have changed the
+ * modification time all the same, as ext4 does where a range is not aligned, or a buffer not there.
  *
  * EXPECT: FALLOCATE f size=20000
  * EXPECT: FALLOCATE f detail=1
@@ -37,5 +38,18 @@ int main(void)
 	maybe(fd, FALLOC_FL_INSERT_RANGE, 4096, 8192);
 	MUST(pwrite(fd, "marker", 6, 30000));
 	maybe(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 1000000, 5000); /* beyond the end: changes nothing */
+
+	fd = MUST(open("failed", O_RDWR | O_CREAT, 0644));
+	MUST(write(fd, bytes, sizeof(bytes)));
+	MUST(futimens(fd, (struct timespec[2]){{1, 2}, {3, 4}}));
+	if (fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 100, 4096) == 0)
+		MUST(-1);
+	instant("not aligned");
+	MUST(futimens(fd, (struct timespec[2]){{1, 2}, {5, 6}}));
+	MUST_FAIL(pwrite(fd, (void *)16, 4096, 0));
+	instant("no buffer");
+	MUST(futimens(fd, (struct timespec[2]){{1, 2}, {7, 8}}));
+	MUST_FAIL(ftruncate(fd, -1));
+	instant("no change");
 	return 0;
 }
