@@ -142,11 +142,11 @@ static void note_failure(
 	end_late(capture, late, -error);
 }
 
-static void note_xattr(
-	struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd, const char *name)
+static void note_xattr(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode,
+	const char *path, const char *name)
 {
 	size_t name_len = strlen(name), padded = (name_len + 7) & ~7ul;
-	ssize_t length = fgetxattr(fd, name, NULL, 0), got;
+	ssize_t length = getxattr(path, name, NULL, 0), got;
 	struct dk_attr *record;
 
 	if (length < 0)
@@ -155,14 +155,16 @@ static void note_xattr(
 	if (!record)
 		return;
 	memset(record, 0, sizeof(*record) + padded + length + 8);
-	got = fgetxattr(fd, name, (char *)(record + 1) + padded, length);
+	got = getxattr(path, name, (char *)(record + 1) + padded, length);
 	record->header = *cause;
 	record->header.type = DK_ATTR;
 	record->header.op = DK_OP_SETXATTR;
 	record->header.flags = cause->flags & (DK_F_OUTSIDER | DK_F_HOLE);
 	record->header.result = 0;
 	record->header.sequence = __atomic_add_fetch(&capture->counters->sequence, 1, __ATOMIC_RELAXED);
-	record->header.t_ns = record->header.enter_ns = record->header.exit_ns = now_ns();
+	record->header.enter_ns = record->header.exit_ns = now_ns();
+	/* It came in with the attribute; what no call explains is known as of now only. */
+	record->header.t_ns = cause->flags & DK_F_HOLE ? record->header.exit_ns : cause->t_ns;
 	record->inode = *inode;
 	memcpy(record + 1, name, name_len);
 	record->name_len = name_len;
@@ -172,18 +174,23 @@ static void note_xattr(
 	segments_commit(&capture->segments, record->header.size);
 }
 
-/* Extended attributes of what came in: the tree has gained them by the call that brought it. */
+/*
+ * Extended attributes of what came in: the tree has gained them by the call that brought it. By the descriptor's path
+ * in /proc, which leads to a link, a device or a fifo itself, and opens nothing.
+ */
 void read_xattrs(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd)
 {
 	static char names[1 << 16]; /* XATTR_LIST_MAX */
 	struct stat status;
 	ssize_t length;
+	char path[64];
 
 	if (fstat(fd, &status) || !may_read(capture, &status))
 		return;
-	length = flistxattr(fd, names, sizeof(names));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	length = listxattr(path, names, sizeof(names));
 	for (ssize_t at = 0; at < length; at += strlen(names + at) + 1)
-		note_xattr(capture, cause, inode, fd, names + at);
+		note_xattr(capture, cause, inode, path, names + at);
 }
 
 /* Read through a descriptor, which is closed; fd < 0: the inode could not be opened. */
@@ -246,8 +253,16 @@ int read_entry(struct capture *capture, const struct dk_header *cause, const str
 			note_failure(capture, cause, inode, errno);
 		return fd;
 	}
-	if (!with_content || !S_ISREG(status.st_mode) || !may_read(capture, &status))
+	if (!with_content || !may_read(capture, &status))
 		return -1;
+	if (!S_ISREG(status.st_mode)) {
+		fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (fd >= 0) {
+			read_xattrs(capture, cause, inode, fd);
+			close(fd);
+		}
+		return -1;
+	}
 	fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0) {
 		note_failure(capture, cause, inode, errno);
@@ -332,6 +347,8 @@ static int open_import(struct capture *capture, const struct dk_name *record, co
 	if (found < 0)
 		return -1;
 	if (!fstat(found, &status) && status.st_ino == inode->ino && kernel_device(status.st_dev) == inode->dev) {
+		if (flags & O_PATH)
+			return found;
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", found);
 		fd = open(path, flags | O_CLOEXEC);
 	} else {
@@ -356,6 +373,35 @@ static bool is_below_touched(const struct dk_name *record, int fd)
 	return false;
 }
 
+/* A symbolic link, a device, a fifo or a socket that came in: where the link leads, as an entry without a place. */
+static void read_special(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd)
+{
+	struct dk_entry *entry = NULL;
+	char target[4096];
+	ssize_t length;
+
+	if (fd < 0)
+		return;
+	read_xattrs(capture, cause, inode, fd);
+	length = S_ISLNK(inode->mode) ? readlinkat(fd, "", target, sizeof(target)) : -1;
+	if (length > 0)
+		entry = segments_reserve(&capture->segments, sizeof(*entry) + length + 8);
+	if (entry) {
+		memset(entry, 0, sizeof(*entry));
+		entry->header = *cause;
+		entry->header.type = DK_ENTRY;
+		entry->header.flags = 0;
+		entry->inode = *inode;
+		entry->read_from_ns = entry->read_to_ns = now_ns();
+		entry->header.enter_ns = entry->header.exit_ns = entry->header.t_ns = entry->read_from_ns;
+		entry->target_len = length;
+		memcpy(entry + 1, target, length);
+		entry->header.size = sizeof(*entry) + ((length + 7) & ~7l);
+		segments_commit(&capture->segments, entry->header.size);
+	}
+	close(fd);
+}
+
 /* Something came in by rename or link: its bytes, or all that is below it. */
 void read_import(struct capture *capture, const struct dk_name *record)
 {
@@ -371,6 +417,9 @@ void read_import(struct capture *capture, const struct dk_name *record)
 			if (fd >= 0)
 				read_xattrs(capture, &record->header, &touched[i], fd);
 			read_open_file(capture, &record->header, &touched[i], fd, 0, touched[i].size);
+		} else if (!S_ISDIR(touched[i].mode) && touched[i].nlink) {
+			fd = open_import(capture, record, path2, &touched[i], O_PATH | O_NOFOLLOW);
+			read_special(capture, &record->header, &touched[i], fd);
 		}
 		if (!S_ISDIR(touched[i].mode))
 			continue;

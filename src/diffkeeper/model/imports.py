@@ -55,6 +55,8 @@ class Importer:
                 marks |= Mark.INEXACT
         elif node is None and stat.S_ISLNK(inode.mode):
             target = target or next((r.target for r in late if isinstance(r, EntryRead) and r.inode == inode), b"")
+            if not target:
+                marks |= Mark.UNKNOWN_DATA
         event = ledger.emit(
             seen,
             Kind.IMPORT,
