@@ -153,7 +153,7 @@ class _Judge:
 
     @cached_property
     def _marks(self) -> Marks:
-        return Marks(self._trace)
+        return Marks(self._trace.timeline(ops="all"))
 
     @cached_property
     def _events(self) -> list[Event]:

@@ -6,7 +6,9 @@ an event that is marked, as to the paths that it names; a GAP without a path, as
 
 from __future__ import annotations
 
-from diffkeeper import Event, Trace
+from collections.abc import Iterable
+
+from diffkeeper import Event
 from diffkeeper.model.event import Kind, Mark
 from oracle.manifest import Difference
 
@@ -17,8 +19,8 @@ _DOUBTFUL = ~int(Mark.OUTSIDER | Mark.LATE | Mark.MAPPED)  # these say nothing o
 class Marks:
     """Answer whether a difference was to be expected, by what the trace says."""
 
-    def __init__(self, trace: Trace) -> None:
-        self._events = [event for event in trace.timeline(ops="all") if _is_doubtful(event)]
+    def __init__(self, events: Iterable[Event]) -> None:
+        self._events = [event for event in events if _is_doubtful(event)]
 
     def cover(self, difference: Difference, cut: int, inexact: dict[bytes, str]) -> bool:
         """Say whether the trace warned of a difference in the state after event ``cut``."""

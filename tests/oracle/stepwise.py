@@ -97,7 +97,7 @@ def compare_sample(trace: Trace, steps: list[Step], seed: int) -> Iterator[StepR
 
 def _compare(view: TreeView, reader: TraceReader, step: Step, cut: int) -> StepResult:
     found = reader.read_entries(view, _below(view, step.folder))
-    return StepResult(step, cut, compare(step.manifest, _without_digests(found)), dict(reader.inexact))
+    return StepResult(step, cut, compare(step.manifest, without_digests(found)), dict(reader.inexact))
 
 
 def _below(view: TreeView, folder: bytes) -> Iterator[Entry]:
@@ -112,7 +112,7 @@ def _below(view: TreeView, folder: bytes) -> Iterator[Entry]:
             waiting.append((path + name + b"/", child))
 
 
-def _without_digests(manifest: Manifest) -> Manifest:
+def without_digests(manifest: Manifest) -> Manifest:
     """Return a manifest with what a program in C can compute of the content: its size and a checksum of each block."""
     return {path: _without_digest(state) for path, state in manifest.items()}
 
