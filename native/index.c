@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "walk.h"
+
 /* Handle types, from the kernel's include/linux/exportfs.h (they are part of the user interface). */
 enum {
 	FILEID_INO32_GEN = 1,
@@ -38,7 +40,7 @@ static int64_t word_at(const struct file_handle *handle, unsigned offset)
 }
 
 /* The generation that a handle carries, or -1 when its type is not known here. */
-static int64_t generation_of(const struct file_handle *handle)
+int64_t generation_of_handle(const struct file_handle *handle)
 {
 	switch (handle->handle_type) {
 	case FILEID_INO32_GEN:
@@ -75,7 +77,7 @@ int dk_generations(int dirfd, const char *names_nul_joined, int count, int64_t *
 
 		out[i] = -1;
 		if (name_to_handle_at(dirfd, name, &handle.head, &mount_id, *name ? 0 : AT_EMPTY_PATH) == 0)
-			out[i] = generation_of(&handle.head);
+			out[i] = generation_of_handle(&handle.head);
 		known += out[i] >= 0;
 	}
 	return known;

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from diffkeeper.baseline_content import ChunkSink, Content, EncodeChunk, open_as_seen, read_content
 from diffkeeper.baseline_format import KIND_ENTRIES, BaselineEntry, ContentState, encode_entry
 from diffkeeper.baseline_index import Directory, Found, Unread, Walk, WalkReport, inode_of
+from diffkeeper.baseline_native import LargeFile, NativeTree, Packer, is_possible
 from diffkeeper.model.values import dataclass
 from diffkeeper.rules import Rules
 
@@ -43,17 +44,6 @@ Cover = Callable[["Sequence[LargeFile]"], "list[bool]"]  # hold leases on open f
 Progress = Callable[[int, int], None]  # (entries, bytes of content) so far
 
 
-@dataclass(frozen=True, slots=True)
-class LargeFile:
-    """Hold an open file that is not copied unless it is about to change, and what it was when it was indexed."""
-
-    fd: int
-    index: int
-    size: int
-    mtime_ns: int
-    nlink: int
-
-
 class Selection:
     """Say of which files the content is kept, and when it is copied."""
 
@@ -61,8 +51,13 @@ class Selection:
         """Copy small files at once, larger ones only where ``cover`` cannot, and no more than the budget in all."""
         self.small_bytes = small_bytes
         self.cover = cover
-        self._left_bytes = budget_bytes
+        self.left_bytes = budget_bytes
         self._lock = threading.Lock()
+
+    @property
+    def is_everything(self) -> bool:
+        """Say whether all files are taken."""
+        return self.small_bytes >= _ANY_BYTES
 
     @classmethod
     def everything(cls) -> Selection:
@@ -72,9 +67,9 @@ class Selection:
     def takes(self, size: int) -> bool:
         """Say whether a file of that size may be copied now; counts it if so. May be called from several threads."""
         with self._lock:
-            if size > self._left_bytes:
+            if size > self.left_bytes:
                 return False
-            self._left_bytes -= size
+            self.left_bytes -= size
             return True
 
 
@@ -128,18 +123,22 @@ def take_baseline(
     """
     report = BaselineReport(time.monotonic_ns())
     walked = WalkReport(report.unread, report.mounts_left_out)
+    skip = list(skip)
     walks = [Walk(root.path, root.label, rules, frozenset(skip), walked) for root in roots]
     scribe = _Scribe(writer, report, progress, ChunkSink(writer.append, encode) if encode else None)
-    _take(walks, scribe, selection or Selection.everything())
+    _take(walks, scribe, selection or Selection.everything(), skip)
     report.ended_ns = time.monotonic_ns()
     return report
 
 
-def _take(walks: list[Walk], scribe: _Scribe, selection: Selection) -> None:
+def _take(walks: list[Walk], scribe: _Scribe, selection: Selection, skip: Sequence[tuple[int, int]]) -> None:
     """Write the entries of the roots, then what is below them."""
     firsts = [walk.root_entry() for walk in walks]
     for first in firsts:
         scribe.write(first, _NOT_READ)
+    if (scribe.sink is None or not selection.is_everything) and is_possible(walks, skip):
+        _take_natively(walks, firsts, scribe, selection, skip)
+        return
     directories = (found for walk, first in zip(walks, firsts, strict=True) for found in walk.directories(first))
     if scribe.sink is None:
         for directory in directories:
@@ -150,6 +149,25 @@ def _take(walks: list[Walk], scribe: _Scribe, selection: Selection) -> None:
     scribe.flush()
 
 
+def _take_natively(
+    walks: list[Walk], firsts: list[Found], scribe: _Scribe, selection: Selection, skip: Sequence[tuple[int, int]]
+) -> None:
+    sink = scribe.sink
+    packer = Packer(sink.append, sink.encode) if sink is not None else None
+    tree = NativeTree(scribe, scribe.report, selection, packer, skip)
+    try:
+        for walk, first in zip(walks, firsts, strict=True):
+            tree.take(walk, first)
+            walk.close()
+        if packer is not None:
+            packer.finish()
+        scribe.flush()
+    finally:
+        tree.close()
+        if packer is not None:
+            packer.close()
+
+
 class _Scribe:
     """Write entries, in the order in which they were found."""
 
@@ -157,7 +175,7 @@ class _Scribe:
         """Start without entries."""
         self.sink = sink
         self._writer = writer
-        self._report = report
+        self.report = report
         self._progress = progress
         self._records: list[bytes] = []
         self._record_bytes = 0
@@ -166,7 +184,7 @@ class _Scribe:
         """Write some entries and tell the progress."""
         for found, content in zip(entries, contents, strict=True):
             self.write(found, content)
-        self._progress(self._report.entries, self._report.content_bytes)
+        self._progress(self.report.entries, self.report.content_bytes)
 
     def write(self, found: Found, content: Content) -> None:
         """Write one entry."""
@@ -179,11 +197,19 @@ class _Scribe:
         if self._record_bytes >= _BATCH_BYTES:
             self.flush()
 
+    def write_records(self, records: bytes) -> None:
+        """Write entries that are records already, and tell the progress."""
+        self._records.append(records)
+        self._record_bytes += len(records)
+        if self._record_bytes >= _BATCH_BYTES:
+            self.flush()
+        self._progress(self.report.entries, self.report.content_bytes)
+
     def flush(self) -> None:
         """Write what is waiting, content before the entries that name it."""
         if self.sink is not None:
             self.sink.flush()
-            self._report.chunks, self._report.stored_bytes = self.sink.chunks, self.sink.stored_bytes
+            self.report.chunks, self.report.stored_bytes = self.sink.chunks, self.sink.stored_bytes
         if self._records:
             self._writer.append(KIND_ENTRIES, b"".join(self._records))
         self._records, self._record_bytes = [], 0
@@ -192,13 +218,13 @@ class _Scribe:
         """Add an entry to the report, if it will be shown."""
         if found.is_excluded:
             return
-        self._report.entries += 1
-        self._report.files += stat.S_ISREG(found.status.st_mode)
+        self.report.entries += 1
+        self.report.files += stat.S_ISREG(found.status.st_mode)
         is_kept = content.state in (ContentState.KEPT, ContentState.CHANGED) or not found.status.st_size
-        self._report.kept += stat.S_ISREG(found.status.st_mode) and is_kept
-        self._report.content_bytes += sum(length for _, length in content.chunks)
+        self.report.kept += stat.S_ISREG(found.status.st_mode) and is_kept
+        self.report.content_bytes += sum(length for _, length in content.chunks)
         if content.reason:
-            self._report.unread.append(Unread(found.path, content.reason))
+            self.report.unread.append(Unread(found.path, content.reason))
 
 
 def _entry(found: Found, content: Content) -> BaselineEntry:

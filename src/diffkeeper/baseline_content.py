@@ -121,10 +121,22 @@ def _open_file(name: bytes, directory_fd: int) -> int:
 
 
 def _read_open_file(fd: int, found: Found, sink: ChunkSink) -> Content:
-    """Read an open file whole, again if it changed meanwhile."""
-    before = os.fstat(fd)
-    if (before.st_dev, before.st_ino) != (found.status.st_dev, found.status.st_ino):
+    status = os.fstat(fd)
+    if (status.st_dev, status.st_ino) != (found.status.st_dev, found.status.st_ino):
         return Content(ContentState.VANISHED)
+    return _read_whole(fd, status, sink)
+
+
+def read_open(fd: int, sink: ChunkSink) -> Content:
+    """Read an open file whole."""
+    try:
+        return _read_whole(fd, os.fstat(fd), sink)
+    except OSError as error:
+        return Content(ContentState.UNREADABLE, reason=f"content not read: {error.strerror}")
+
+
+def _read_whole(fd: int, before: os.stat_result, sink: ChunkSink) -> Content:
+    """Read an open file whole, again if it changed meanwhile."""
     for _ in range(2):
         if before.st_size > _MOST_CHUNKS * CHUNK_BYTES and before.st_blocks * 512 > _MOST_CHUNKS * CHUNK_BYTES:
             return Content(ContentState.TOO_LARGE, status=before, reason="content not kept: larger than 64 GiB")

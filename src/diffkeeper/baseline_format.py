@@ -1,4 +1,4 @@
-"""The records of the baseline in the journal: entries (batch kind 2) and content (batch kind 3), writer and reader.
+"""The records of the baseline in the journal: entries (batch kind 2), content (3), packs (5) and supplies (6).
 
     entries payload    record, record, …          one record an entry, a parent before its children
     entry record       head | name | target | xattrs | chunks
@@ -6,6 +6,12 @@
       chunk            32 bytes sha256 | u64 length          all zero bytes for sha256: a hole of that length
     content payload    chunk, chunk, …            before the first entry that names them
     content chunk      32 bytes sha256 | u32 value length | value in the value format of ``store/content.py``
+
+    pack payload       u64 number | u32 length | 32 bytes sha256 | value
+    supply payload     u64 index | u8 content state | chunk, chunk, …     the bytes of an entry that was promised
+
+A small file may be in a pack instead: then its only chunk has, in the place of the sha256, its position (u64) in the
+stream of all packs, each of which has PACK_BYTES but for gaps at its end; no file is in two.
 
 All numbers are little endian. Every chunk of a file but its last and its holes is ``CHUNK_BYTES`` long, and every hole
 begins and, unless it ends the file, ends at a multiple of ``CHUNK_BYTES``; so the data chunks put one after another
@@ -24,6 +30,9 @@ from diffkeeper.model.values import dataclass
 
 KIND_ENTRIES = 2
 KIND_CONTENT = 3
+KIND_PACK = 5
+KIND_SUPPLY = 6
+PACK_BYTES = 256 << 10
 CHUNK_BYTES = 1 << 20
 NO_PARENT = -1
 HOLE = bytes(32)
@@ -45,6 +54,8 @@ class ContentState(IntEnum):
     VANISHED = 4  # gone, or another file under that name, before it was opened
     TOO_LARGE = 5  # its list of chunks does not fit into a record
     PROMISED = 6  # not here: a before-image follows if the file is about to change; else the file itself has them
+    PACKED = 7  # kept, in a pack
+    PACKED_CHANGED = 8  # in a pack, and as with CHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +150,41 @@ def _decode_entry(payload: bytes, position: int) -> tuple[BaselineEntry, int]:
         raise ValueError(f"entry {index} names {parent} as its parent")
     inode = Inode(dev, ino, generation, mode, nlink, uid, gid, size, mtime_ns, rdev)
     return BaselineEntry(index, parent, name, inode, target, xattrs, ContentState(content), chunks, seen_ns), position
+
+
+_PACK = struct.Struct("<QI32s")
+_SUPPLY = struct.Struct("<QB")
+
+
+def encode_pack(number: int, length: int, digest: bytes, value: bytes) -> bytes:
+    """Return the payload of a pack: sha256 of its ``length`` bytes, and these in the value format of content."""
+    return _PACK.pack(number, length, digest) + value
+
+
+def decode_pack(payload: bytes) -> tuple[int, int, bytes, bytes]:
+    """Return number, length, sha256 and value of a pack; raise DamagedTraceError where it breaks off."""
+    try:
+        number, length, digest = _PACK.unpack_from(payload)
+    except struct.error as error:
+        raise DamagedTraceError(f"a pack of the baseline cannot be read: {error}") from error
+    if number >= 1 << 40 or not 0 < length <= PACK_BYTES:
+        raise DamagedTraceError("a pack of the baseline is invalid")
+    return number, length, digest, payload[_PACK.size :]
+
+
+def encode_supply(index: int, state: ContentState, chunks: Iterable[tuple[bytes, int]]) -> bytes:
+    """Return the payload that supplies the bytes of an entry."""
+    return _SUPPLY.pack(index, state) + b"".join(_CHUNK.pack(digest, length) for digest, length in chunks)
+
+
+def decode_supply(payload: bytes) -> tuple[int, ContentState, tuple[tuple[bytes, int], ...]]:
+    """Return index, state and chunks of a supply; raise DamagedTraceError where it does not follow the format."""
+    try:
+        index, state = _SUPPLY.unpack_from(payload)
+        chunks = tuple(_CHUNK.iter_unpack(payload[_SUPPLY.size :]))
+        return index, ContentState(state), chunks
+    except (struct.error, ValueError) as error:
+        raise DamagedTraceError(f"supplied content of the baseline cannot be read: {error}") from error
 
 
 def _take(payload: bytes, position: int, length: int) -> tuple[bytes, int]:

@@ -112,6 +112,34 @@ class Walk:
         self._devices = {self._device}  # of what is no other mount: btrfs and overlayfs show more than one
         self._layers: dict[int, int] | None = {} if mounts.kind_of(self._root_fd) == b"overlay" else None
 
+    @property
+    def is_selective(self) -> bool:
+        """Say whether paths must be looked at one by one: some are excluded, or something is mounted at them."""
+        return bool(self._rules) or bool(self._mount_points)
+
+    @property
+    def fd(self) -> int:
+        """Return the root's descriptor."""
+        return self._root_fd
+
+    @property
+    def device(self) -> int:
+        """Return the root's st_dev."""
+        return self._device
+
+    @property
+    def report(self) -> WalkReport:
+        """Return what all walks have in common."""
+        return self._report
+
+    def path_of(self, below: bytes) -> bytes:
+        """Return the path of the trace of a path below the root."""
+        return self._label + b"/" + below if self._label and below else self._label or below
+
+    def close(self) -> None:
+        """Close the root; ``directories`` does it at its end."""
+        os.close(self._root_fd)
+
     def directories(self, first: Found) -> Iterator[Directory]:
         """Yield each directory from the root on, whose entry is ``first``, with its entries; the caller closes them."""
         pending = [first]
@@ -232,9 +260,14 @@ def open_below(root_fd: int, relative: bytes, expected: os.stat_result) -> int:
 
     The check is what keeps a directory that was swapped for a symlink from leading the walk out of the root.
     """
+    return open_known(root_fd, relative, (expected.st_dev, expected.st_ino))
+
+
+def open_known(root_fd: int, relative: bytes, identity: tuple[int, int]) -> int:
+    """Open a directory below the root that is known by its (st_dev, inode)."""
     fd = _open_in_steps(root_fd, relative)
     status = os.fstat(fd)
-    if (status.st_dev, status.st_ino) == (expected.st_dev, expected.st_ino):
+    if (status.st_dev, status.st_ino) == identity:
         return fd
     os.close(fd)
     raise FileNotFoundError(0, "replaced by another entry while the tree was read")

@@ -184,6 +184,7 @@ _SIGNATURES |= {
     "dk_holder_free": (None, (ctypes.c_void_p,)),
 }
 
+
 _library: ctypes.CDLL | None = None
 
 
@@ -192,7 +193,7 @@ def _load() -> ctypes.CDLL | None:
     global _library
     if _library is None and os.path.exists(_LIBRARY):
         library = ctypes.CDLL(_LIBRARY, use_errno=True)
-        for name, (result, arguments) in _SIGNATURES.items():
+        for name, (result, arguments) in (_SIGNATURES | _walk_signatures()).items():
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
         _library = library
@@ -207,6 +208,143 @@ def inode_generations(dirfd: int, names: Sequence[bytes]) -> list[int]:
     out = (ctypes.c_int64 * len(names))()
     library.dk_generations(dirfd, b"\0".join(names), len(names), out)
     return list(out)
+
+
+class WalkRequest(ctypes.Structure):
+    """Say what is wanted of a directory (native/walk.h)."""
+
+    _fields_ = (
+        ("dirfd", ctypes.c_int32),
+        ("skip_count", ctypes.c_uint32),
+        ("parent", ctypes.c_uint64),
+        ("first_index", ctypes.c_uint64),
+        ("content_base", ctypes.c_uint64),
+        ("small_bytes", ctypes.c_uint64),
+        ("budget_bytes", ctypes.c_uint64),
+        ("open_large", ctypes.c_uint64),
+        ("skip", ctypes.c_uint64 * 2 * 8),
+    )
+
+
+class WalkedDirectory(ctypes.Structure):
+    """Name a directory in a directory."""
+
+    _fields_ = (
+        ("index", ctypes.c_uint64),
+        ("ino", ctypes.c_uint64),
+        ("name_at", ctypes.c_uint64),
+        ("name_length", ctypes.c_uint32),
+        ("zero", ctypes.c_uint32),
+    )
+
+
+class WalkedFile(ctypes.Structure):
+    """Hold a file that was not read; ``fd`` is open, and the caller's."""
+
+    _fields_ = (
+        ("fd", ctypes.c_int32),
+        ("zero", ctypes.c_uint32),
+        ("index", ctypes.c_uint64),
+        ("size", ctypes.c_uint64),
+        ("nlink", ctypes.c_uint64),
+        ("ino", ctypes.c_uint64),
+        ("mtime_ns", ctypes.c_int64),
+    )
+
+
+class WalkIssue(ctypes.Structure):
+    """Say of an entry what could not be read."""
+
+    _fields_ = (
+        ("index", ctypes.c_uint64),
+        ("name_at", ctypes.c_uint64),
+        ("name_length", ctypes.c_uint32),
+        ("error", ctypes.c_int32),
+        ("what", ctypes.c_int32),
+        ("zero", ctypes.c_uint32),
+    )
+
+
+class WalkResult(ctypes.Structure):
+    """Hold entries of a directory as records; what it points to is valid until the next call."""
+
+    _fields_ = (
+        ("records_at", ctypes.c_void_p),
+        ("records_bytes", ctypes.c_uint64),
+        ("content_at", ctypes.c_void_p),
+        ("content_bytes", ctypes.c_uint64),
+        ("directories", ctypes.POINTER(WalkedDirectory)),
+        ("directory_count", ctypes.c_uint64),
+        ("larges", ctypes.POINTER(WalkedFile)),
+        ("large_count", ctypes.c_uint64),
+        ("issues", ctypes.POINTER(WalkIssue)),
+        ("issue_count", ctypes.c_uint64),
+        ("entries", ctypes.c_uint64),
+        ("files", ctypes.c_uint64),
+        ("kept", ctypes.c_uint64),
+        ("is_done", ctypes.c_uint64),
+    )
+
+    def records(self) -> bytes:
+        """Return the records of the entries."""
+        return ctypes.string_at(self.records_at, self.records_bytes) if self.records_bytes else b""
+
+    def content(self) -> bytes:
+        """Return the bytes of small files."""
+        return ctypes.string_at(self.content_at, self.content_bytes) if self.content_bytes else b""
+
+
+class Walker:
+    """Describe the entries of directories, some hundred thousand in a second; not for several threads at once."""
+
+    def __init__(self) -> None:
+        """Make buffers; raises RecordError where there is no library."""
+        library = _load()
+        if library is None:
+            raise RecordError("there is no native library")
+        self._library = library
+        self._walk = library.dk_walk_new()
+        self.result: WalkResult = library.dk_walk_result(self._walk).contents
+        self.request = WalkRequest()
+
+    def begin(self, directory: int) -> None:
+        """List an open directory; raises OSError."""
+        self.request.dirfd = directory
+        result = self._library.dk_walk_begin(self._walk, ctypes.byref(self.request))
+        if result:
+            raise OSError(-result, os.strerror(-result))
+
+    def some(self) -> WalkResult:
+        """Describe some more entries; ``result.is_done`` says whether these were the last."""
+        self._library.dk_walk_some(self._walk, ctypes.byref(self.request))
+        return self.result
+
+    def name(self, at: int, length: int) -> bytes:
+        """Return a name in the directory that was listed last."""
+        return ctypes.string_at(self._library.dk_walk_names(self._walk) + at, length)
+
+    def close(self) -> None:
+        """Free the buffers."""
+        if self._walk is not None:
+            self._library.dk_walk_free(self._walk)
+            self._walk = None
+
+
+def _walk_signatures() -> dict[str, tuple[object, tuple[object, ...]]]:
+    request = ctypes.POINTER(WalkRequest)
+    return {
+        "dk_walk_new": (ctypes.c_void_p, ()),
+        "dk_walk_result": (ctypes.POINTER(WalkResult), (ctypes.c_void_p,)),
+        "dk_walk_names": (ctypes.c_void_p, (ctypes.c_void_p,)),
+        "dk_walk_begin": (ctypes.c_int, (ctypes.c_void_p, request)),
+        "dk_walk_some": (None, (ctypes.c_void_p, request)),
+        "dk_walk_free": (None, (ctypes.c_void_p,)),
+    }
+
+
+def can_walk() -> bool:
+    """Say whether there is a library that walks."""
+    return _load() is not None
 
 
 class Holder:

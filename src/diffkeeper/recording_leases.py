@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 
-from diffkeeper.baseline import LargeFile
+from diffkeeper.baseline_native import LargeFile
 from diffkeeper.engines.protocol import Engine
 from diffkeeper.store.images import create_image_file
 

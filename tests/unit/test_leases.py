@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from diffkeeper import native
-from diffkeeper.baseline import LargeFile
+from diffkeeper.baseline_native import LargeFile
 from diffkeeper.recording_leases import Leases
 from diffkeeper.store.images import Image, ImageState, images
 

@@ -17,6 +17,7 @@ import contextlib
 import os
 import re
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -43,6 +44,8 @@ class BatchKind(IntEnum):
     RECORDS = 1  # wire records: ring and late reads
     ENTRIES = 2  # of the baseline
     CONTENT = 3  # of the baseline
+    PACK = 5  # of small files of the baseline
+    SUPPLY = 6  # content of one file of the baseline
     END = 4  # end of the stream; the payload is empty, or JSON facts
 
 
@@ -190,9 +193,14 @@ class JournalWriter:
         self._descriptor = -1
         self._written = 0
         self.sequence = 0
+        self._lock = threading.Lock()
 
     def append(self, kind: int, payload: bytes) -> int:
-        """Append one batch; return its sequence. Raise OSError where the disk does not take it."""
+        """Append one batch; return its sequence. Raise OSError where the disk does not take it. For any thread."""
+        with self._lock:
+            return self._append(kind, payload)
+
+    def _append(self, kind: int, payload: bytes) -> int:
         batch = encode_batch(kind, self._trace_id, self.sequence + 1, time.monotonic_ns(), payload)
         if self._descriptor < 0 or (self._written and self._written + len(batch) > self._size):
             self._next_segment()
