@@ -65,7 +65,7 @@ static __always_inline void lose_of(
 /* Tests: does this reading of a caller's memory fail? */
 static __always_inline int is_probe_spoilt(void)
 {
-	return settings.fault_probe && counters.sequence % settings.fault_probe == 1;
+	return settings.fault_probe && bpf_get_prandom_u32() % settings.fault_probe == 0;
 }
 
 #endif

@@ -18,7 +18,7 @@ static __always_inline struct dk_task *state_of(struct task_struct *task, u64 cr
 {
 	struct dk_task *state = bpf_task_storage_get(&tasks, task, 0, create);
 
-	if (create && settings.fault_table && counters.sequence % settings.fault_table == 1)
+	if (create && settings.fault_table && bpf_get_prandom_u32() % settings.fault_table == 0)
 		state = 0;
 	if (!state && create)
 		lose(DK_LOST_TABLE, 0);
