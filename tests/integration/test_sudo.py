@@ -53,7 +53,7 @@ def test_the_trace_and_all_in_it_belong_to_the_user(both: tuple[Way, Way]) -> No
         owners = {path.lstat().st_uid for path in (trace, *trace.rglob("*"), way.home / "file")}
         assert owners == {way.identity["user"]}
         facts = read_session(trace)
-        assert (facts.uid, facts.complete) == (way.identity["user"], True)
+        assert (facts.uid, facts.complete) == (way.identity["user"], True), facts
         assert facts.counters["changes"] >= 2
 
 
