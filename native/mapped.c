@@ -718,7 +718,7 @@ bool mapped_see(struct capture *capture, struct dk_header *header)
 	struct dk_mapped *record = (void *)header;
 
 	if (!mapped)
-		return header->type != DK_MAPPED || header->op < DK_OP_SEARCH;
+		return header->type != DK_MAPPED; /* nobody looks, so that nothing is to be said of mappings */
 	if (header->type != DK_MAPPED) {
 		see_change(mapped, header);
 		return true;
