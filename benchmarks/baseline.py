@@ -18,9 +18,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from diffkeeper import native
-from diffkeeper.baseline import BUDGET_BYTES, SMALL_BYTES, BaselineRoot, Selection, take_baseline
+from diffkeeper.baseline import SMALL_BYTES, BaselineRoot, Selection, take_baseline
 from diffkeeper.baseline_native import LargeFile
 from diffkeeper.recording_leases import Leases
+from diffkeeper.recording_session import BUDGET_BYTES
 from diffkeeper.rules import Rules
 from diffkeeper.store import deltas
 from diffkeeper.store.journal import JournalWriter

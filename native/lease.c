@@ -242,8 +242,9 @@ enum hold_answer lease(struct holder *holder, int fd, const struct held_file *fi
 		release(fd);
 		return HOLD_CHANGED;
 	}
-	fcntl(fd, F_SETFL,
-		flags | O_NOATIME); /* its owner could; others may not, and then its time of access changes */
+	/* Its owner could open it so; of others' files the time of access would change. */
+	if (!(flags & O_NOATIME))
+		fcntl(fd, F_SETFL, flags | O_NOATIME);
 	holder->held[fd] = (struct held){.file = *file, .state = HELD};
 	holder->page->held++;
 	if (fd > holder->highest)

@@ -38,7 +38,6 @@ _PROMISED = Content(ContentState.PROMISED)
 
 _ANY_BYTES = 1 << 62
 SMALL_BYTES = 64 << 10  # what is not larger is copied before the command, the rest when it is about to change
-BUDGET_BYTES = 256 << 20  # of small files
 
 Cover = Callable[["Sequence[LargeFile]"], "list[bool]"]  # hold leases on open files; which are leased?
 Progress = Callable[[int, int], None]  # (entries, bytes of content) so far

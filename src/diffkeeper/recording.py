@@ -15,11 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from diffkeeper import engines
-from diffkeeper.baseline import BUDGET_BYTES
 from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine
 from diffkeeper.errors import RecordError
 from diffkeeper.launch import check_command
-from diffkeeper.recording_session import Announce, BaselineProgress, Outcome, Session, Settings
+from diffkeeper.recording_session import BUDGET_BYTES, Announce, BaselineProgress, Outcome, Session, Settings
 from diffkeeper.state_directory import StateDirectory
 from diffkeeper.watch_roots import WatchRoot, close_roots, is_inside, open_roots
 

@@ -15,10 +15,13 @@ import threading
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from diffkeeper.baseline_native import LargeFile
 from diffkeeper.engines.protocol import Engine
 from diffkeeper.store.images import create_image_file
+
+if TYPE_CHECKING:
+    from diffkeeper.baseline_native import LargeFile
 
 FILES_A_MESSAGE = 200  # native/lease.h
 MOST_HOLDERS = 64

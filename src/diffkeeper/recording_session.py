@@ -13,8 +13,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from diffkeeper.baseline import BUDGET_BYTES, Cover
 from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine, EngineRequest
 from diffkeeper.errors import DiffkeeperError, StateDirectoryError
 from diffkeeper.file_time import file_time_ns, next_file_time_ns
@@ -31,8 +31,13 @@ from diffkeeper.verification.noting import differing
 from diffkeeper.verification.result import NOT_YET, OFF
 from diffkeeper.watch_roots import WatchRoot
 
+if TYPE_CHECKING:
+    from diffkeeper.baseline import Cover
+
 EXIT_TIMED_OUT = 124
 FAILURES = "failures"  # the key of engine_facts that lists why a trace is not complete
+
+BUDGET_BYTES = 256 << 20  # of files that are copied before the command starts
 
 Announce = Callable[[str], None]
 BaselineProgress = Callable[[int, int], None]  # (entries, bytes of content) so far

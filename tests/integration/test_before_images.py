@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from diffkeeper import Trace
-from integration.recorder import plain_environment, run
+from integration.recorder import descendants, plain_environment, run, wait_until
 from oracle.recorded import diffkeeper
 
 pytestmark = pytest.mark.ebpf
@@ -145,3 +147,57 @@ def test_without_the_right_to_lease_the_files_of_others_are_copied_first(folder:
     counters = json.loads(done.stderr.splitlines()[-1])["counters"]
     assert (counters["leases"], counters["leases_refused"]) == (4, 4)
     holds_all_from_before(folder, 0, 7)
+
+
+def start(folder: Path, script: str) -> subprocess.Popen[str]:
+    command = diffkeeper("record", "--state-dir=../trace", "--json", "--", "sh", "-c", script)
+    return subprocess.Popen(command, cwd=folder, env=plain_environment(), stderr=subprocess.PIPE, text=True)
+
+
+def holder_of(recorder: int) -> int:
+    """Return the pid of the holder: the helper's child of that name."""
+    for pid in descendants(recorder):
+        try:
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "diffkeeper-hold":
+                return pid
+        except OSError:
+            continue
+    return 0
+
+
+def test_a_recording_that_is_killed_keeps_what_was_copied(folder: Path) -> None:
+    process = start(folder, "echo new > file0; rm file1; touch done; sleep 60")
+    wait_until((folder / "done").exists)
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not is_recording(folder))
+    holds_all_from_before(folder, 0, 1)
+
+
+def is_recording(folder: Path) -> bool:
+    return bool([entry for entry in os.listdir("/proc") if entry.isdigit() and _has_open(entry, folder.parent)])
+
+
+def _has_open(pid: str, folder: Path) -> bool:
+    try:
+        if Path(f"/proc/{pid}/comm").read_text().strip() != "diffkeeper-hold":
+            return False
+        return any(os.readlink(fd).startswith(str(folder)) for fd in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_without_its_holder_the_command_goes_on_and_what_it_covered_is_said(folder: Path, number: int) -> None:
+    process = start(folder, "touch began; while [ ! -e go ]; do sleep 0.02; done; echo new > file0; touch done")
+    wait_until((folder / "began").exists)
+    os.kill(holder_of(process.pid), number)
+    began = time.monotonic()
+    (folder / "go").touch()
+    wait_until((folder / "done").exists)
+    assert time.monotonic() - began < 10
+    counters = json.loads(process.communicate(timeout=60)[1].splitlines()[-1])["counters"]
+    assert counters["uncovered"] == 8
+    assert counters["no_before_image"] == 1
+    assert "no longer covered" in run("info", "../trace", cwd=folder).stdout

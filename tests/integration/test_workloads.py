@@ -18,8 +18,13 @@ QUICK = [workload for workload in load_workloads().values() if workload.quick]
 pytestmark = pytest.mark.ebpf
 
 
-@pytest.mark.parametrize("workload", QUICK, ids=[workload.name for workload in QUICK])
-def test_every_instant_is_exact(workload: Workload, tmp_path: Path) -> None:
+BASELINES = [(workload, ()) for workload in QUICK] + [(workload, ("--baseline=full",)) for workload in QUICK[:2]]
+
+
+@pytest.mark.parametrize(
+    ("workload", "options"), BASELINES, ids=["-".join([workload.name, *options]) for workload, options in BASELINES]
+)
+def test_every_instant_is_exact(workload: Workload, options: tuple[str, ...], tmp_path: Path) -> None:
     obstacle = workload.obstacle()
     if obstacle is not None:
         pytest.skip(obstacle)
@@ -27,7 +32,7 @@ def test_every_instant_is_exact(workload: Workload, tmp_path: Path) -> None:
     if reason is not None:
         pytest.skip(f"no process can be frozen here: {reason}")
     seed = int(os.environ.get("DIFFKEEPER_ORACLE_SEED", time.time()))
-    recorded = record_workload(workload, Bench(tmp_path / "bench"), instants=5, seed=seed)
+    recorded = record_workload(workload, Bench(tmp_path / "bench"), instants=5, seed=seed, record=options)
     verdict = judge(recorded, exports=1)
     faults = verdict.faults(bool(workload.marked))
     assert not faults, f"seed {seed}:\n" + "\n".join(faults)
