@@ -271,6 +271,26 @@ static __always_inline void send_import_bytes(struct dk_task *state, u64 sequenc
 	}
 }
 
+__noinline u32 is_outside_directory(struct dk_task *state, u32 i)
+{
+	struct inode *inode;
+
+	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
+		return 0;
+	inode = touched_inode(state, i);
+	return inode && is_directory(mode_of(inode)) && verdict_of(inode) == OUTSIDE;
+}
+
+/* What came in is told apart from the directory that it came from by where the two stand. */
+static __always_inline u16 outside_touched(struct dk_task *state)
+{
+	u16 bits = 0;
+
+	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
+		bits |= is_outside_directory(state, i) << i;
+	return bits;
+}
+
 __noinline int leave_name(struct call_args *args, struct dk_task *state)
 {
 	struct scratch *space = scratch();
@@ -295,7 +315,7 @@ __noinline int leave_name(struct call_args *args, struct dk_task *state)
 		record->header.flags |= DK_F_IMPORT;
 	fill_times(&record->header, state);
 	record->call_flags = plan.flags;
-	record->zero = 0;
+	record->outside = is_import ? outside_touched(state) : 0;
 	record->touched = fill_touched((struct touched_list *)(record + 1), state);
 	end = sizeof(*record) + (record->touched & 15) * sizeof(struct dk_inode);
 	path = end;

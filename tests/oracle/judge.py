@@ -202,11 +202,11 @@ def _before_check(trace: Trace) -> str | None:
 
     Its events are the last; what was read back meanwhile, as no call explained a change, is no matter of that check.
     """
-    (last,) = list(trace.timeline(last=1)) or [None]
-    if last is None or last.kind != Kind.RESYNC:
+    end = number = trace.cut("end")
+    while number and trace.event(number).kind == Kind.RESYNC:
+        number -= 1
+    if number == end:
         return None
-    others = trace.timeline(ops=(kind.name.lower() for kind in Kind if kind != Kind.RESYNC), output=True, last=20)
-    number = max((event.number for event in others if event.kind != Kind.RESYNC), default=0)
     return f"@{number}" if number else "start"
 
 

@@ -208,13 +208,13 @@ def _size(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Si
 
 
 def _name(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> NameChanged:
-    call_flags, count, _, length, length2 = _NAME.unpack_from(payload, at + 88)
+    call_flags, count, outside, length, length2 = _NAME.unpack_from(payload, at + 88)
     strings = at + 104 + count * INODE.size
     path = _bytes(payload, strings, end, length)
     path2 = _bytes(payload, strings + _padded(length), end, length2)
     base, base2 = _base(payload, at + 56), _base(payload, at + 72)
     touched = _touched(payload, at + 104, count)
-    return NameChanged(*_common(head), NameOp(head[2]), base, path, base2, path2, call_flags, touched)
+    return NameChanged(*_common(head), NameOp(head[2]), base, path, base2, path2, call_flags, touched, outside)
 
 
 def _open(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Opened:

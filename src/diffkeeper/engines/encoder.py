@@ -178,7 +178,7 @@ def _name(observation: NameChanged) -> bytes:
         "<IHHII",
         observation.call_flags,
         len(observation.touched),
-        0,
+        observation.outside,
         len(observation.path),
         len(observation.path2),
     )

@@ -140,7 +140,8 @@ class NameChanged(Observation):
     the new name of RENAME and LINK, and the target text of SYMLINK. ``touched`` are the inodes whose ctime the task
     changed during the call, as read at exit, in order of first touch: parents, the entry, what it replaced. Empty with
     ``Flag.UNTOUCHED``. An inode that was freed before the call returned has nlink 0 and only its identity is valid.
-    ``call_flags`` are renameat2's or linkat's flags.
+    ``call_flags`` are renameat2's or linkat's flags; ``outside`` has bit i set where touched inode i of an import is a
+    directory outside of the roots.
     """
 
     op: NameOp
@@ -150,6 +151,7 @@ class NameChanged(Observation):
     path2: bytes
     call_flags: int
     touched: tuple[Inode, ...]
+    outside: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,12 @@ class Case:
         """Return the touched inodes of a type that are not in the tree."""
         return [inode for inode, node in self.pairs if node is None and inode.nlink > 0 and accepts(inode.mode)]
 
+    def came_in(self) -> list[Inode]:
+        """Return the touched directories that are not in the tree; of those, what stands inside, if anything does."""
+        unknown = self.unknown(stat.S_ISDIR)
+        outside = [inode for at, inode in enumerate(self.seen.touched) if self.seen.outside >> at & 1]
+        return [inode for inode in unknown if inode not in outside] or unknown
+
     @property
     def touches_outside(self) -> bool:
         """Say whether a directory that is not in the tree was touched."""
@@ -302,7 +308,7 @@ def incoming(case: Case, parent: Node, name: bytes, gone: Iterable[Node]) -> Ino
 
 
 def _incoming_directory(case: Case, parent: Node) -> Inode | None:
-    unknown = case.unknown(stat.S_ISDIR)
+    unknown = case.came_in()
     inside = {entry.inode.identity for entry in case.entries}
     tops = {(entry.parent.dev, entry.parent.ino) for entry in case.entries}
     for inode in unknown:
@@ -310,7 +316,7 @@ def _incoming_directory(case: Case, parent: Node) -> Inode | None:
             return inode
     # A move changes the mtime of the parents, and not of what is moved.
     quiet = [inode for inode in unknown if inode.mtime_ns != case.mtime(parent)]
-    return next(iter(quiet or unknown), None)
+    return min(quiet or unknown, key=lambda inode: inode.mtime_ns, default=None)
 
 
 def is_of_a_root(case: Case) -> bool:
