@@ -107,7 +107,7 @@ class _Judge:
         """Note what the trace says of itself."""
         self._verdict.events = info.events
         self._verdict.lost = _sum(info, "lost_")
-        self._verdict.holes = _sum(info, "hole")
+        self._verdict.holes = info.counters.get("unexplained", 0)
         self._verdict.resynced = info.counters.get("differ", 0)
         self._verdict.failures += (f"info: {damage}" for damage in info.damage)
         self._verdict.doubts += (f"info: {defect}" for defect in info.defects)
