@@ -110,12 +110,17 @@ class Walk:
             raise RecordError(f"watch root {os.fsdecode(root)} cannot be read: {error.strerror}") from error
         self._device = os.fstat(self._root_fd).st_dev
         self._devices = {self._device}  # of what is no other mount: btrfs and overlayfs show more than one
-        self._layers: dict[int, int] | None = {} if mounts.kind_of(self._root_fd) == b"overlay" else None
+        kind = mounts.kind_of(self._root_fd)
+        self._has_devices = kind in (b"btrfs", b"overlay")
+        self._layers: dict[int, int] | None = {} if kind == b"overlay" else None
 
     @property
     def is_selective(self) -> bool:
-        """Say whether paths must be looked at one by one: some are excluded, or something is mounted at them."""
-        return bool(self._rules) or bool(self._mount_points)
+        """Say whether paths must be looked at one by one.
+
+        Some are excluded, something is mounted at them, or the file system shows several devices.
+        """
+        return bool(self._rules) or bool(self._mount_points) or self._has_devices
 
     @property
     def fd(self) -> int:
