@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -505,10 +506,15 @@ static int map_described(struct capture *capture)
 
 int dk_start(struct capture *capture)
 {
+	struct rlimit files;
 	int result;
 
 	if (bind_library(capture))
 		return -1;
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max; /* a folder that comes in is read with one descriptor a level */
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
 	result = load_all(capture);
 	if (result == -2)
 		result = load_what_exists(capture);

@@ -50,6 +50,59 @@ static bool make_handle(struct root *root, const struct dk_inode *inode)
 	return false;
 }
 
+/*
+ * Subvolumes of btrfs by the device number that stat shows. Which object number each has is not told: those in use are
+ * few and low, and are tried once (fs/btrfs/export.c decodes {objectid, root_objectid, gen}).
+ */
+enum {
+	BTRFS_HANDLE = 0x4d,
+	FIRST_SUBVOLUME = 256,
+	LAST_SUBVOLUME = FIRST_SUBVOLUME + 4096,
+	FS_TREE = 5,
+	SUBVOLUMES = 64
+};
+
+static int try_subvolume(struct root *root, const struct dk_inode *inode, uint64_t subvolume, int flags)
+{
+	struct stat status;
+	int fd;
+
+	memcpy(root->handle.head.f_handle + 8, &subvolume, 8);
+	fd = open_by_handle_at(root->fd, &root->handle.head, flags | O_CLOEXEC);
+	if (fd < 0 || (!fstat(fd, &status) && kernel_device(status.st_dev) == inode->dev))
+		return fd;
+	close(fd);
+	errno = ESTALE;
+	return -1;
+}
+
+static int open_in_subvolume(struct root *root, const struct dk_inode *inode, int flags)
+{
+	static struct {
+		uint32_t dev;
+		uint64_t subvolume;
+	} known[SUBVOLUMES];
+	struct root handle = *root;
+	int free = 0, fd;
+
+	for (; free < SUBVOLUMES && known[free].dev; free++)
+		if (known[free].dev == inode->dev)
+			return try_subvolume(&handle, inode, known[free].subvolume, flags);
+	for (uint64_t subvolume = FS_TREE; subvolume < LAST_SUBVOLUME; subvolume++) {
+		if (subvolume == FS_TREE + 1)
+			subvolume = FIRST_SUBVOLUME;
+		fd = try_subvolume(&handle, inode, subvolume, flags);
+		if (fd < 0)
+			continue;
+		if (free < SUBVOLUMES) {
+			known[free].dev = inode->dev;
+			known[free].subvolume = subvolume;
+		}
+		return fd;
+	}
+	return -1;
+}
+
 int open_inode(struct capture *capture, const struct dk_inode *inode, int flags)
 {
 	for (int i = 0; i < capture->root_count; i++) {
@@ -58,6 +111,12 @@ int open_inode(struct capture *capture, const struct dk_inode *inode, int flags)
 		if (root->dev != inode->dev || !root->has_handle || !make_handle(root, inode))
 			continue;
 		return open_by_handle_at(root->fd, &root->handle.head, flags | O_CLOEXEC);
+	}
+	for (int i = 0; i < capture->root_count; i++) {
+		struct root *root = &capture->roots[i];
+
+		if (root->has_handle && root->handle.head.handle_type == BTRFS_HANDLE && make_handle(root, inode))
+			return open_in_subvolume(root, inode, flags);
 	}
 	errno = EOPNOTSUPP;
 	return -1;

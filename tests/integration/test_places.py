@@ -393,6 +393,31 @@ open("installed", "ab").write(b"tail")
     check(record(root, tmp_path / "trace", program), root)
 
 
+@pytest.mark.parametrize("place", ["btrfs"], indirect=True)
+def test_files_of_two_subvolumes_that_bear_one_number_are_two(place: Path) -> None:
+    root = place / "subvolumes"
+    for command in (f"create {root}", f"create {root}/inner", f"snapshot {root}/inner {root}/copy"):
+        subprocess.run(["btrfs", "subvolume", *command.split()], check=True, capture_output=True)
+    for folder in (root, root / "inner", root / "copy"):
+        (folder / "f").write_bytes(os.fsencode(folder.name))
+    (place / "source").write_bytes(os.urandom(300_000))
+    assert len({(folder / "f").stat().st_ino for folder in (root, root / "inner", root / "copy")}) == 1
+    program = """
+for folder in (".", "inner", "copy"):
+    with open(folder + "/f", "ab") as f:
+        f.write(b" was written in " + os.fsencode(folder))
+    os.link(folder + "/f", folder + "/linked")
+subprocess.run(["cp", "--reflink=always", "../source", "inner/cloned"], check=True)
+shutil.move("inner/linked", "copy/moved")
+os.mkdir("inner/d")
+open("inner/d/g", "wb").write(b"x")
+os.rename("inner/d", "inner/e")
+os.rename("inner", "renamed")
+open("renamed/e/g", "ab").write(b"y")
+"""
+    check(record(root, place / "trace-subvolumes", program), root)
+
+
 DEEPER = """
 at = os.open(".", os.O_RDONLY)
 for level in range(FROM, TO):

@@ -94,3 +94,22 @@ def test_the_root_of_everything_may_be_watched() -> None:
 
 def test_the_last_name_ends_before_trailing_slashes() -> None:
     assert [last_name(path) for path in (b"a", b"a/b//", b"/x", b"/")] == [b"a", b"b", b"x", b""]
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "parent", "name"),
+    [
+        (ROOT, b"sub/mnt/a", b"mnt", b"a"),
+        (SUB, b"mnt/../a", b"r/sub", b"a"),
+        (Base(5, 1, 0), b"../a", b"r/sub", b"a"),
+        (Base(5, 1, 0), b"../../sub/mnt/a", b"mnt", b"a"),
+        (TOP, b"/w/r/sub/mnt/a", b"mnt", b"a"),
+    ],
+)
+def test_a_path_goes_into_and_out_of_a_root_that_is_mounted_below_another(
+    tree: Tree, base: Base, path: bytes, parent: bytes, name: bytes
+) -> None:
+    tree.add_root(b"mnt", (5, 1, 0), FOLDER)
+    spot = PathWalker(tree, {b"r": b"/w/r", b"mnt": b"/w/r/sub/mnt"}).follow(base, path)
+    assert spot.parent is not None
+    assert (tree.path_of(spot.parent), spot.name) == (parent, name)

@@ -45,6 +45,7 @@ class PathWalker:
                 parts = tuple(filter(None, path.split(b"/")))
                 self._roots[parts] = labels[label]
                 self._root_paths[labels[label]] = parts
+        self._is_nested = any(one != other and one == other[: len(one)] for one in self._roots for other in self._roots)
 
     def follow(self, base: Base, path: bytes, *, follows_last: bool = False) -> Spot:
         """Resolve a path that starts at ``base``, or at the task's root where it is absolute."""
@@ -61,8 +62,31 @@ class PathWalker:
         return None if is_real else root
 
     def enter(self, outside: list[bytes]) -> Node | None:
-        """Return the root that an absolute path is."""
-        return self._tree.nodes.get(self._roots.get(tuple(outside), 0))
+        """Return the root that an absolute path is, or the directory that it leads to below one."""
+        for end in range(len(outside), -1, -1):
+            at = self._tree.nodes.get(self._roots.get(tuple(outside[:end]), 0))
+            if at is not None:
+                return self._down(at, outside[end:])
+        return None
+
+    def _down(self, at: Node, names: list[bytes]) -> Node | None:
+        for name in names:
+            below = self._tree.child(at, name)
+            if below is None or not below.is_directory:
+                return None
+            at = below
+        return at
+
+    def mounted(self, at: Node, name: bytes) -> Node | None:
+        """Return the root that is mounted at a name in a directory below another root."""
+        if not self._is_nested:
+            return None
+        parts = [name]
+        while (above := self._tree.parent_of(at)) is not None:
+            parts.append(next(name for _, name in at.names))
+            at = above
+        root = (*self._root_paths.get(at.number, ()), *reversed(parts))
+        return self._tree.nodes.get(self._roots.get(root, 0))
 
     def leave(self, root: Node) -> list[bytes]:
         """Return the path of the directory above a root."""
@@ -111,6 +135,10 @@ class _Walk:
     def _step(self, at: Node, name: bytes) -> Spot | None:
         if name == b"..":
             self._up(at)
+            return None
+        root = self._walker.mounted(at, name)
+        if root is not None:
+            self._at = root
             return None
         child = self._walker.child(at, name)
         is_followed = child is not None and child.is_symlink and (bool(self._left) or self._follows_last)
