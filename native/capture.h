@@ -45,6 +45,7 @@ struct library {
 	int (*set_autoload)(struct bpf_program *, bool);
 	bool (*autoload)(const struct bpf_program *);
 	struct bpf_link *(*attach)(const struct bpf_program *);
+	struct bpf_link *(*attach_raw)(const struct bpf_program *, const char *);
 	int (*detach)(struct bpf_link *);
 	struct bpf_map *(*find_map)(const struct bpf_object *, const char *);
 	int (*map_fd)(const struct bpf_map *);
@@ -138,6 +139,7 @@ struct capture {
 	char hooks[MAX_LINKS][32];
 	int link_count;
 	uint32_t hook_number;
+	struct bpf_link *request_link; /* attached by the drain thread */
 	char missing[512];
 	struct dk_counters *counters;
 	struct dk_described *described; /* the answer of the program behind describe_fd */
@@ -192,6 +194,7 @@ int find_program(struct capture *capture, const char *name);
 int open_inode(struct capture *capture, const struct dk_inode *inode, int flags);
 /* May the owner of the trace read this file? */
 bool may_read(struct capture *capture, const struct stat *status);
+void attach_for_requests(struct capture *capture);
 /* Read back the bytes of a record that came by reference. */
 void read_what_is_missing(struct capture *capture, const struct dk_header *header);
 /* Read what came in from outside by rename or link. */

@@ -52,6 +52,7 @@ enum dk_type {
 	DK_MAPPED = 17,	   /* dk_mapped + bytes, or dk_sampler: shared writable mappings */
 	DK_HOLE = 18,	   /* dk_hole + name: one for each change from the programs, joined by the drain thread */
 	DK_HELD = 19,	   /* dk_held: written by the drain thread */
+	DK_ASYNC = 20,	   /* dk_async: a request is on its way */
 	DK_MOUNT = 21,	   /* dk_mount + path */
 };
 
@@ -71,7 +72,8 @@ enum dk_flag {
 	DK_F_READ_AT_EXIT = 4096,    /* a DK_LATE record is on the ring: the drain thread need not read */
 	DK_F_MAPPED = 8192,	     /* the bytes were found in a shared writable mapping */
 	DK_F_MORE = 512,	     /* DK_PIECE records with the same sequence follow */
-	DK_F_HOLE = 16384, /* no recorded call explains it; of a reading: the inode changed while it was read */
+	DK_F_HOLE = 16384,  /* no recorded call explains it; of a reading: the inode changed while it was read */
+	DK_F_ASYNC = 32768, /* made by a request of io_uring or AIO: pid and tid are its submitter's */
 };
 
 enum dk_data_op { DK_OP_WRITE = 1, DK_OP_SENDFILE = 2, DK_OP_SPLICE = 3, DK_OP_COPY_RANGE = 4, DK_OP_CLONE = 5 };
@@ -322,6 +324,17 @@ struct dk_sampler {
 	dk_u64 spent_ns;
 };
 
+/*
+ * A request that may write to the inode until the record with the same sequence comes. With ino 0 it says that requests
+ * are used at all: the drain thread then attaches the hook that tells when a worker leaves one.
+ */
+struct dk_async {
+	struct dk_header header;
+	struct dk_inode inode;
+	dk_u64 offset;
+	dk_u64 length;
+};
+
 struct dk_lost {
 	struct dk_header header; /* op: enum dk_lost_channel; t_ns: from_ns; exit_ns: until when; pid: 0 if not known */
 	dk_u64 count;		 /* 0: the window ends here; it has a record at its begin and one at its end */
@@ -373,9 +386,11 @@ struct dk_settings {
 struct dk_counters {
 	dk_u64 sequence;
 	dk_u64 lost[DK_LOST_CHANNELS];
-	dk_u64 outputs[2]; /* struct file of the command's stdout and stderr at its start */
-	dk_u32 epoch;	   /* bumped when a directory may have moved: verdicts of an older epoch are void */
-	dk_u32 watched;	   /* how many inodes have been mapped shared and writable, and may be still */
+	dk_u64 outputs[2];   /* struct file of the command's stdout and stderr at its start */
+	dk_u32 epoch;	     /* bumped when a directory may have moved: verdicts of an older epoch are void */
+	dk_u32 watched;	     /* how many inodes have been mapped shared and writable, and may be still */
+	dk_u32 has_requests; /* io_uring or AIO was used: the hooks look for requests */
+	dk_u32 zero3;
 	/*
 	 * Where the kernel's linear map and its array of struct page begin, found out at start (see find_page_cache in
 	 * load.c); 0: the page cache cannot be read from here.
@@ -455,6 +470,7 @@ struct dk_task {
 	dk_u64 lock_first_ns;
 	dk_u64 lock_last_ns;
 	dk_u64 copy_sequence; /* of a copy whose bytes are on their way as pieces, 0: none */
+	dk_u64 owner;	      /* of a request: pid << 32 | tid of its submitter; 0: the task's own call */
 	dk_u32 call;
 	dk_u32 touched_count;
 	dk_u32 lock_call; /* number of the call in which the run of bytes began */
@@ -501,14 +517,15 @@ DK_ASSERT_SIZE(dk_mount, 208);
 DK_ASSERT_SIZE(dk_entry, 152);
 DK_ASSERT_SIZE(dk_lost, 112);
 DK_ASSERT_SIZE(dk_held, 64);
+DK_ASSERT_SIZE(dk_async, 128);
 DK_ASSERT_SIZE(dk_settings, 64);
-DK_ASSERT_SIZE(dk_counters, 232);
+DK_ASSERT_SIZE(dk_counters, 240);
 DK_ASSERT_SIZE(dk_loss_key, 24);
 DK_ASSERT_SIZE(dk_loss, 48);
 DK_ASSERT_SIZE(dk_mapped, 136);
 DK_ASSERT_SIZE(dk_sampler, 120);
 DK_ASSERT_SIZE(dk_looked, 16032);
-DK_ASSERT_SIZE(dk_task, 256);
+DK_ASSERT_SIZE(dk_task, 264);
 DK_ASSERT_SIZE(dk_hole, 160);
 DK_ASSERT_SIZE(dk_described, 4192);
 DK_ASSERT_SIZE(dk_place, 16);

@@ -8,6 +8,8 @@
 #ifndef DIFFKEEPER_HOLES_BPF_H
 #define DIFFKEEPER_HOLES_BPF_H
 
+__noinline int touch_request(u64 pointer); /* workers.bpf.h */
+
 /* The inode behind entry i, or 0 when it was freed and its memory used again. */
 static __always_inline struct inode *touched_inode(struct dk_task *state, u32 i)
 {
@@ -235,18 +237,9 @@ static __always_inline int note_loose_touch(struct task_struct *task, struct dk_
 	return 0;
 }
 
-static __always_inline int note_touched(struct inode *inode)
+/* Touched in a call, or a request, that changes names, sizes or metadata. */
+static __always_inline void note_named_touch(struct dk_task *state, struct inode *inode)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct dk_task *state = bpf_task_storage_get(&tasks, task, 0, 0);
-
-	if (is_fifo(mode_of(inode)))
-		note_fifo(inode);
-	/* Only inodes on a root's file system: below overlayfs its upper inodes are touched as well. */
-	if (!is_root_device(super_device_of(inode)))
-		return 0;
-	if (!state || state->call <= CALL_LAST_COPY)
-		return note_loose_touch(task, state, inode);
 	/*
 	 * Names change under their directories' locks, all of which are held when the first directory is touched. What
 	 * is touched later may be so after they were let go: a file that lost its last name is freed there.
@@ -256,6 +249,24 @@ static __always_inline int note_touched(struct inode *inode)
 	if (is_directory(mode_of(inode)))
 		state->has_touched_directory = 1;
 	add_touched(state, inode);
+}
+
+static __always_inline int note_touched(u64 *ctx)
+{
+	struct inode *inode = (void *)ctx[0];
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct dk_task *state = bpf_task_storage_get(&tasks, task, 0, 0);
+
+	if (is_fifo(mode_of(inode)))
+		note_fifo(inode);
+	/* Only inodes on a root's file system: below overlayfs its upper inodes are touched as well. */
+	if (!is_root_device(super_device_of(inode)))
+		return 0;
+	if (counters.has_requests && (!state || !state->call) && touch_request(argument(ctx, 0)))
+		return 0;
+	if (!state || state->call <= CALL_LAST_COPY)
+		return note_loose_touch(task, state, inode);
+	note_named_touch(state, inode);
 	return 0;
 }
 

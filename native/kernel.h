@@ -42,6 +42,7 @@ static u64 (*bpf_get_current_task)(void) = (void *)35;
 static long (*bpf_probe_read_user)(void *to, u32 size, const void *from) = (void *)112;
 static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*bpf_probe_read_user_str)(void *to, u32 size, const void *from) = (void *)114;
+static long (*bpf_probe_read_kernel_str)(void *to, u32 size, const void *from) = (void *)115;
 static long (*bpf_ringbuf_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
 static void *(*bpf_ringbuf_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
 static void (*bpf_ringbuf_discard)(void *record, u64 flags) = (void *)133;
@@ -237,9 +238,19 @@ struct kiocb {
 	void *ki_complete;
 } core;
 
+struct bio_vec {
+	struct page *bv_page;
+	u32 bv_len;
+	u32 bv_offset;
+} core;
+
 struct iov_iter {
+	u8 iter_type;
 	u8 data_source; /* 0: bytes go into the memory that it describes */
+	u64 iov_offset;
+	void *ubuf;
 	u64 count;
+	u64 nr_segs;
 } core;
 
 struct fdtable {
@@ -274,6 +285,8 @@ struct thread_info {
 struct task_struct {
 	struct thread_info thread_info;
 	u32 flags;
+	void *worker_private;
+	struct task_struct *group_leader;
 	int pid;
 	int tgid;
 	int exit_code;
@@ -306,6 +319,7 @@ enum { FICLONE = 0x40049409, FICLONERANGE = 0x4020940d };
 enum { FS_IOC_SETFLAGS = 0x40086602, FS_IOC32_SETFLAGS = 0x40046602, FS_IOC_FSSETXATTR = 0x401c5820 };
 enum { RWF_APPEND = 0x10, RWF_NOAPPEND = 0x20 };
 enum { FALLOC_FL_KEEP_SIZE = 1, FALLOC_FL_PUNCH_HOLE = 2, FALLOC_FL_ZERO_RANGE = 0x10 };
+enum { TMPFS_MAGIC = 0x01021994 };
 enum { SIGNAL_GROUP_EXIT = 4, TS_COMPAT = 2 };
 enum { PF_IO_WORKER = 0x10, PF_DUMPCORE = 0x200, PF_KTHREAD = 0x200000 };
 

@@ -23,6 +23,7 @@ static const struct {
 	{"bpf_program__set_autoload", offsetof(struct library, set_autoload)},
 	{"bpf_program__autoload", offsetof(struct library, autoload)},
 	{"bpf_program__attach", offsetof(struct library, attach)},
+	{"bpf_program__attach_raw_tracepoint", offsetof(struct library, attach_raw)},
 	{"bpf_link__destroy", offsetof(struct library, detach)},
 	{"bpf_object__find_map_by_name", offsetof(struct library, find_map)},
 	{"bpf_map__fd", offsetof(struct library, map_fd)},

@@ -232,12 +232,24 @@ static const struct {
 	{"xfs_direct_write", "xfs_file_direct_write"},
 	{"direct_began", "iomap_dio_rw_begin"},
 	{"direct_completed", "iomap_dio_complete"},
+	{"writeback_begins", "writeback_single_inode_start"},
+	{"ext4_writeback_begins", "ext4_writepages"},
 	{"touch_set", "inode_set_ctime_to_ts"},
 	{"touch_exchange", "ctime_ns_xchg"},
 	{"touch_skip", "ctime_xchg_skip"},
 	{"touch_ext4", "ext4_mark_inode_dirty"},
-	{"writeback_begins", "writeback_single_inode_start"},
-	{"ext4_writeback_begins", "ext4_writepages"},
+	{"request_submitted", "io_uring_submit_req"},
+	{"request_ended", "io_uring_complete"},
+	{"request_submitted_old", "io_uring_submit_sqe"},
+};
+
+/* A program that serves several hooks: the verifier looks at each program alone, and this is a long one. */
+static const struct {
+	const char *program;
+	const char *hook;
+} raw_hooks[] = {
+	{"request_ended", "io_uring_complete"},
+	{"request_ended", "sched_process_exit"},
 };
 
 static const char *hook_of(const char *program)
@@ -261,7 +273,7 @@ static bool has_other_root_than(struct capture *capture, uint32_t magic)
 
 static bool is_wanted(struct capture *capture, const char *program, bool is_new_kernel)
 {
-	if (!strcmp(program, "touch_ext4"))
+	if (!strcmp(program, "touch_ext4") || !strcmp(program, "request_submitted_old"))
 		return !is_new_kernel;
 	if (!strncmp(program, "xfs_", 4))
 		return has_root_on(capture, XFS_MAGIC);
@@ -300,6 +312,12 @@ static int load_all(struct capture *capture)
 	return capture->lib.load(capture->object) ? -2 : 0;
 }
 
+static void note_missing(struct capture *capture, const char *hook)
+{
+	if (strlen(capture->missing) + strlen(hook) + 2 < sizeof(capture->missing))
+		strcat(strcat(capture->missing, *capture->missing ? " " : ""), hook);
+}
+
 /* The slower way, where a hook is missing: ask BTF for each, switch off what is not there and name it. */
 static int load_what_exists(struct capture *capture)
 {
@@ -329,8 +347,8 @@ static int load_what_exists(struct capture *capture)
 		if (exists && is_wanted(capture, name, false))
 			continue;
 		capture->lib.set_autoload(program, false);
-		if (!exists && strlen(capture->missing) + strlen(hook) + 2 < sizeof(capture->missing))
-			strcat(strcat(capture->missing, *capture->missing ? " " : ""), hook);
+		if (!exists)
+			note_missing(capture, hook);
 	}
 	capture->lib.btf_free(btf);
 	if (write_settings(capture, has_touch || has_ext4_touch, has_touch))
@@ -340,10 +358,42 @@ static int load_what_exists(struct capture *capture)
 	return 0;
 }
 
+/* hook: of a program that does not name it itself. */
+static int attach_hook(struct capture *capture, struct bpf_program *program, const char *hook)
+{
+	struct bpf_link *link;
+
+	if (capture->link_count == MAX_LINKS || ++capture->hook_number == capture->faults.hook)
+		return 0;
+	link = hook ? capture->lib.attach_raw(program, hook) : capture->lib.attach(program);
+	hook = hook ? hook : capture->lib.program_name(program);
+	if (!link)
+		return capture_fail(capture, "hook %s cannot be attached: %s", hook, strerror(errno));
+	capture->links[capture->link_count] = link;
+	snprintf(capture->hooks[capture->link_count++], sizeof(capture->hooks[0]), "%s", hook);
+	return 0;
+}
+
 /* Programs that are run when the process asks, and stand at no hook. */
 static bool is_asked(const char *program)
 {
 	return !strncmp(program, "probe", 5) || !strcmp(program, "describe") || !strcmp(program, "look");
+}
+
+/* Attach a program of raw_hooks to each of its hooks; 0 when it is none. */
+static int attach_raw(struct capture *capture, struct bpf_program *program)
+{
+	const char *name = capture->lib.program_name(program);
+	int count = 0;
+
+	for (size_t i = 0; i < sizeof(raw_hooks) / sizeof(*raw_hooks); i++) {
+		if (strcmp(raw_hooks[i].program, name))
+			continue;
+		if (attach_hook(capture, program, raw_hooks[i].hook))
+			return -1;
+		count++;
+	}
+	return count;
 }
 
 static int attach_all(struct capture *capture)
@@ -352,19 +402,27 @@ static int attach_all(struct capture *capture)
 
 	while ((program = capture->lib.next_program(capture->object, program))) {
 		const char *name = capture->lib.program_name(program);
-		struct bpf_link *link;
+		int raw;
 
 		if (!capture->lib.autoload(program) || capture->link_count == MAX_LINKS || is_asked(name))
 			continue;
-		if (++capture->hook_number == capture->faults.hook)
-			continue;
-		link = capture->lib.attach(program);
-		if (!link)
-			return capture_fail(capture, "hook %s cannot be attached: %s", name, strerror(errno));
-		capture->links[capture->link_count] = link;
-		snprintf(capture->hooks[capture->link_count++], sizeof(capture->hooks[0]), "%s", name);
+		raw = attach_raw(capture, program);
+		if (raw < 0 || (!raw && attach_hook(capture, program, NULL)))
+			return -1;
 	}
 	return 0;
+}
+
+/* The hook that only requests need, when the first is seen: nobody else's switches from task to task are to cost. */
+void attach_for_requests(struct capture *capture)
+{
+	struct bpf_program *program = NULL;
+
+	if (capture->request_link)
+		return;
+	while ((program = capture->lib.next_program(capture->object, program)))
+		if (!strcmp(capture->lib.program_name(program), "request_ended"))
+			capture->request_link = capture->lib.attach_raw(program, "sched_switch");
 }
 
 int run_program(int program, const uint64_t *context, uint32_t size)

@@ -11,8 +11,7 @@ enum {
 	PAGES_BRIEFLY = 64,    /* before a call that may as well be about another file */
 	PAGES_A_WINDOW = 4096, /* of one file, so that calls in a loop do not send the same pages for ever */
 	WINDOW_NS = 100000000,
-	OWNED = 8,
-	TMPFS_MAGIC = 0x01021994
+	OWNED = 8
 };
 
 /* An inode that is, or was lately, mapped shared and writable; the key is that whose page cache is mapped. */

@@ -11,7 +11,7 @@ static __always_inline u64 open_flags(struct call_args *args)
 
 	if (args->call == CALL_OPEN)
 		return args->a[1];
-	if (args->call == CALL_OPENAT)
+	if (args->call == CALL_OPENAT || args->request)
 		return args->a[2];
 	if (args->call == CALL_CREAT)
 		return O_CREAT | O_TRUNC;
@@ -20,6 +20,21 @@ static __always_inline u64 open_flags(struct call_args *args)
 	if (bpf_probe_read_user(&flags, sizeof(flags), (void *)args->a[2]) || is_probe_spoilt())
 		lose(DK_LOST_PROBE, DK_OPEN);
 	return flags;
+}
+
+/* The file that a request made or cut, where its descriptor is not to be had: closed again, or never installed. */
+static __always_inline struct inode *touched_file(struct dk_task *state)
+{
+	struct inode *inode;
+
+	for (u32 i = 0; i < 3; i++) {
+		if (i >= state->touched_count)
+			break;
+		inode = touched_inode(state, i);
+		if (inode && is_regular(mode_of(inode)))
+			return inode;
+	}
+	return 0;
 }
 
 __noinline int leave_open(struct call_args *args, struct dk_task *state)
@@ -37,11 +52,16 @@ __noinline int leave_open(struct call_args *args, struct dk_task *state)
 	if (!space || !args || !state)
 		return 0;
 	flags = open_flags(args);
-	file = file_of(args->result);
+	file = args->request ? (struct file *)args->a[5] : file_of(args->result);
 	inode = inode_of(file);
+	if (args->request && !inode)
+		inode = touched_file(state);
 	if (!inode || !is_regular(mode_of(inode)))
 		return 0;
-	read_field(&mode, file, f_mode);
+	if (file)
+		read_field(&mode, file, f_mode);
+	else if (state->has_touched_directory)
+		mode = FMODE_CREATED;
 	if (!(mode & FMODE_CREATED) && !(flags & (O_TRUNC | O_TMPFILE_BIT)))
 		return 0;
 	if (mode & FMODE_CREATED)
@@ -49,7 +69,10 @@ __noinline int leave_open(struct call_args *args, struct dk_task *state)
 	verdict = verdict_of(inode);
 	if (verdict == OUTSIDE)
 		return 0;
-	read_field(&dentry, file, f_path.dentry);
+	if (file)
+		read_field(&dentry, file, f_path.dentry);
+	else
+		dentry = alias_of(inode);
 	read_field(&above, dentry, d_parent);
 	read_field(&parent, above, d_inode);
 	fill_header(&record->header, DK_OPEN, 0, 0);
@@ -77,7 +100,8 @@ __noinline int leave_open(struct call_args *args, struct dk_task *state)
 	else
 		end = read_string(space, end, is_at ? args->a[1] : args->a[0], DK_PATH_MAX, &length);
 	record->path_len = length;
-	fill_base(&record->base, is_at ? (s32)args->a[0] : AT_FDCWD, space->bytes[path & 0x1fff]);
+	fill_base(&record->base, is_at ? (s32)args->a[0] : AT_FDCWD,
+		args->request ? args->request : space->bytes[path & 0x1fff]);
 	end &= 0x3fff;
 	record->header.size = end;
 	if (record->created)
@@ -155,7 +179,9 @@ __noinline int leave_size(struct call_args *args, struct dk_task *state)
 
 	if (!args || !state)
 		return 0;
-	if (args->call != CALL_TRUNCATE)
+	if (args->request)
+		inode = (struct inode *)state->enter_inode;
+	else if (args->call != CALL_TRUNCATE)
 		inode = inode_of(file_of(args->a[0]));
 	if (state->touched_count && (args->call == CALL_TRUNCATE || !inode))
 		inode = touched_inode(state, 0);
@@ -232,6 +258,10 @@ static __always_inline u64 read_xattr(struct scratch *space, struct dk_attr *rec
 	} more = {0}; /* struct xattr_args */
 	long got;
 
+	if (args->request) { /* both went ahead */
+		record->value_full = length;
+		return end;
+	}
 	if (args->call == CALL_SETXATTRAT) {
 		bpf_probe_read_user(&more, sizeof(more), (void *)args->a[4]);
 		value = more.value;

@@ -212,7 +212,7 @@ __noinline u32 forget_touched(struct dk_task *state, u32 i)
 
 /* Verdicts after names moved: void those of files, and all of them where a directory may have moved. True: an import.
  */
-__noinline int settle_verdicts(struct dk_task *state, u32 op)
+static __always_inline int settle_verdicts(struct dk_task *state, u32 op)
 {
 	u32 directories = 0, sum = 0, inside, outside, files;
 
@@ -291,7 +291,7 @@ static __always_inline u16 outside_touched(struct dk_task *state)
 	return bits;
 }
 
-__noinline int leave_name(struct call_args *args, struct dk_task *state)
+static __always_inline int record_name(struct call_args *args, struct dk_task *state, int takes_bytes)
 {
 	struct scratch *space = scratch();
 	struct dk_name *record = (void *)space;
@@ -324,14 +324,25 @@ __noinline int leave_name(struct call_args *args, struct dk_task *state)
 	path2 = end;
 	end = read_string(space, end, plan.path2, DK_PATH_MAX, &length);
 	record->path2_len = length;
-	fill_base(&record->base, plan.base, space->bytes[path & 0xfff]);
-	fill_base(&record->base2, plan.base2, space->bytes[path2 & 0x1fff]);
+	fill_base(&record->base, plan.base, args->request ? args->request : space->bytes[path & 0xfff]);
+	fill_base(&record->base2, plan.base2, args->request ? args->request >> 8 : space->bytes[path2 & 0x1fff]);
 	end &= 0x3fff;
 	record->header.size = end;
 	put(&record->header, end, is_import);
-	if (is_import && settings.has_no_handles)
+	if (takes_bytes && is_import && settings.has_no_handles)
 		send_import_bytes(state, record->header.sequence);
 	return 0;
+}
+
+__noinline int leave_name(struct call_args *args, struct dk_task *state)
+{
+	return record_name(args, state, 1);
+}
+
+/* The same for a request, whose bytes are left to be read back: the verifier allows 8 calls, one in another. */
+__noinline int leave_name_request(struct call_args *args, struct dk_task *state)
+{
+	return record_name(args, state, 0);
 }
 
 #endif

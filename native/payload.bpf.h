@@ -57,6 +57,25 @@ static __always_inline long read_iovec(struct iovec *to, u64 from, u64 is_compat
 		bpf_ringbuf_submit(piece, BPF_RB_NO_WAKEUP); \
 	} while (0)
 
+/* The next segment of a request's buffer, in the kernel's own vector; of registered buffers it is given in pages. */
+static __always_inline long read_kernel_segment(struct iovec *iov, struct pieces *pieces)
+{
+	u64 page_bytes = counters.page_struct_bytes, page = 0;
+	struct bio_vec *part = (void *)pieces->iov;
+	u32 length = 0, offset = 0;
+
+	if (pieces->vector == KERNEL_VECTOR)
+		return bpf_probe_read_kernel(iov, sizeof(*iov), (void *)pieces->iov);
+	if (!counters.linear_map || !page_bytes || read_field((struct page **)&page, part, bv_page))
+		return 1;
+	read_field(&length, part, bv_len);
+	read_field(&offset, part, bv_offset);
+	iov->base = counters.linear_map + (((page - counters.page_array) / page_bytes) << 12) + offset;
+	iov->len = length;
+	pieces->is_kernel = 1;
+	return 0;
+}
+
 static long send_piece(u32 index, void *context)
 {
 	u32 zero = 0;
@@ -69,12 +88,15 @@ static long send_piece(u32 index, void *context)
 	if (!pieces->left) {
 		if (!pieces->iov)
 			return 1;
-		if (read_iovec(&iov, pieces->iov, pieces->is_compat)) {
+		if (pieces->vector ? read_kernel_segment(&iov, pieces)
+				   : read_iovec(&iov, pieces->iov, pieces->is_compat)) {
 			pieces->failed = 1;
 			return 1;
 		}
 		pieces->iov += pieces->is_compat ? sizeof(iov) / 2 : sizeof(iov);
-		pieces->buffer = iov.base;
+		pieces->buffer = iov.base + pieces->skip;
+		iov.len -= pieces->skip;
+		pieces->skip = 0;
 		pieces->left = iov.len < pieces->total ? iov.len : pieces->total;
 		if (!pieces->left)
 			return 0;

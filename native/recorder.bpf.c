@@ -10,6 +10,7 @@
  * One translation unit: each *.bpf.h is a step on the way and is included once, in this order, before the programs.
  */
 #include "kernel.h"
+#include "requests.h"
 #include "calls.h"
 #include "events.h"
 #include "state.bpf.h"
@@ -27,6 +28,9 @@
 #include "names.bpf.h"
 #include "metadata.bpf.h"
 #include "mounts.bpf.h"
+#include "uring.bpf.h"
+#include "workers.bpf.h"
+#include "aio.bpf.h"
 #include "processes.bpf.h"
 
 /* A copy into a root whose bytes replay cannot take from the tree: they are sent from the page cache. */
@@ -104,6 +108,8 @@ int enter(u64 *ctx)
 		return 0;
 	if (counters.watched)
 		send_before(&args);
+	if (call == CALL_SUBMIT)
+		note_use();
 	state = state_of(task, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!state)
 		return 0;
@@ -125,6 +131,11 @@ int enter(u64 *ctx)
 /* Whoever records a call of names, sizes or metadata has seen all that it touched. */
 static __always_inline void record_call(struct call_args *args, struct dk_task *state)
 {
+	if (args->call == CALL_SUBMIT) {
+		leave_submit(args, state);
+		explain(state);
+		return;
+	}
 	if (args->call <= CALL_LAST_COPY) {
 		leave_copy(args, state);
 		return;
@@ -197,13 +208,16 @@ int leave(u64 *ctx)
  * Inside ext4's lock, once a folio: where a write really went. Bytes of one call sum to its result. Misses O_DIRECT
  * (see below) and DAX, whose position is then taken from the descriptor.
  */
-static __always_inline int note_write(struct inode *inode, s64 offset, u32 copied)
+static __always_inline int note_write(u64 *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct inode *inode = (void *)ctx[0];
+	s64 offset = ctx[1];
+	u32 copied = ctx[3];
 	struct dk_task *state;
 	u64 now;
 
-	if (!copied)
+	if (!copied || (counters.has_requests && note_request_write(argument(ctx, 0), offset, copied)))
 		return 0;
 	state = state_of(task, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!state)
@@ -232,29 +246,34 @@ static __always_inline int note_write(struct inode *inode, s64 offset, u32 copie
 SEC("tp_btf/ext4_da_write_end")
 int ext4_delayed_write(u64 *ctx)
 {
-	return note_write((void *)ctx[0], ctx[1], ctx[3]);
+	return note_write(ctx);
 }
 
 SEC("tp_btf/ext4_write_end")
 int ext4_ordered_write(u64 *ctx)
 {
-	return note_write((void *)ctx[0], ctx[1], ctx[3]);
+	return note_write(ctx);
 }
 
 SEC("tp_btf/ext4_journalled_write_end")
 int ext4_journalled_write(u64 *ctx)
 {
-	return note_write((void *)ctx[0], ctx[1], ctx[3]);
+	return note_write(ctx);
 }
 
 /* Inside XFS's lock, once a call, before the bytes are copied: a short write ends below what is told here. */
-static __always_inline int note_whole_write(struct kiocb *call, struct iov_iter *bytes)
+static __always_inline int note_whole_write(u64 *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct dk_task *state = state_of(task, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct kiocb *call = (void *)ctx[0];
+	struct iov_iter *bytes = (void *)ctx[1];
+	struct dk_task *state;
 	struct inode *inode;
 	s64 position;
 
+	if (counters.has_requests && note_request_whole(argument(ctx, 0), bytes->count))
+		return 0;
+	state = state_of(task, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!state)
 		return 0;
 	inode = call->ki_filp->f_inode;
@@ -277,19 +296,19 @@ static __always_inline int note_whole_write(struct kiocb *call, struct iov_iter 
 SEC("tp_btf/xfs_file_buffered_write")
 int xfs_buffered_write(u64 *ctx)
 {
-	return note_whole_write((void *)ctx[0], (void *)ctx[1]);
+	return note_whole_write(ctx);
 }
 
 SEC("tp_btf/xfs_file_direct_write")
 int xfs_direct_write(u64 *ctx)
 {
-	return note_whole_write((void *)ctx[0], (void *)ctx[1]);
+	return note_whole_write(ctx);
 }
 
 /*
  * O_DIRECT on every file system that uses iomap for it (ext4, XFS, btrfs), since Linux 6.5: inside the inode's lock,
- * but where no size changes that is shared, so that order is known up to the interval between these two. Misses
- * requests that complete elsewhere (io_uring, AIO).
+ * but where no size changes that is shared, so that order is known up to the interval between these two. Requests
+ * complete elsewhere: see aio.bpf.h.
  */
 SEC("tp_btf/iomap_dio_rw_begin")
 int direct_began(u64 *ctx)
@@ -307,8 +326,10 @@ int direct_began(u64 *ctx)
 
 	read_field(&is_write, bytes, data_source);
 	read_field(&completes_elsewhere, call, ki_complete);
-	if (!is_write || completes_elsewhere)
+	if (!is_write)
 		return 0;
+	if (completes_elsewhere)
+		return counters.has_requests ? begin_direct(argument(ctx, 0), argument(ctx, 1)) : 0;
 	state = state_of(task, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!state)
 		return 0;
@@ -339,7 +360,9 @@ int direct_completed(u64 *ctx)
 	s64 position = 0;
 
 	read_field(&completes_elsewhere, call, ki_complete);
-	if (!state || !state->lock_is_direct || completes_elsewhere)
+	if (completes_elsewhere)
+		return counters.has_requests ? end_direct(argument(ctx, 0), ctx[2]) : 0;
+	if (!state || !state->lock_is_direct)
 		return 0;
 	read_field(&position, call, ki_pos);
 	state->lock_bytes = position > state->lock_offset ? position - state->lock_offset : 0;
@@ -355,26 +378,26 @@ int direct_completed(u64 *ctx)
 SEC("tp_btf/inode_set_ctime_to_ts")
 int touch_set(u64 *ctx)
 {
-	return note_touched((void *)ctx[0]);
+	return note_touched(ctx);
 }
 
 SEC("tp_btf/ctime_ns_xchg")
 int touch_exchange(u64 *ctx)
 {
-	return note_touched((void *)ctx[0]);
+	return note_touched(ctx);
 }
 
 SEC("tp_btf/ctime_xchg_skip")
 int touch_skip(u64 *ctx)
 {
-	return note_touched((void *)ctx[0]);
+	return note_touched(ctx);
 }
 
 /* The same for ext4 on kernels before 6.13. */
 SEC("tp_btf/ext4_mark_inode_dirty")
 int touch_ext4(u64 *ctx)
 {
-	return note_touched((void *)ctx[0]);
+	return note_touched(ctx);
 }
 
 char licence[] SEC("license") = "Dual BSD/GPL";

@@ -56,6 +56,8 @@ static int take_record(void *context, void *data, size_t size)
 	if (header->type == DK_PIECE)
 		return 0;
 	capture->segments.as_of_ns = header->exit_ns;
+	if (header->type == DK_ASYNC)
+		attach_for_requests(capture);
 	if (header->type == DK_NAME && (header->flags & DK_F_IMPORT))
 		read_import(capture, data);
 	else if ((header->flags & DK_F_BY_REFERENCE) && !(header->flags & DK_F_READ_AT_EXIT))
@@ -215,6 +217,9 @@ int dk_stop(struct capture *capture)
 	segments_wake(&capture->segments);
 	eventfd_write(capture->wake_fd, 1);
 	pthread_join(capture->thread, NULL);
+	if (capture->request_link)
+		capture->lib.detach(capture->request_link);
+	capture->request_link = NULL;
 	close(capture->wake_fd);
 	capture->is_draining = false;
 	return 0;

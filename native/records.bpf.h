@@ -67,13 +67,37 @@ static __always_inline void fill_header(struct dk_header *header, u8 type, u8 op
 	header->result = 0;
 }
 
+/*
+ * A request's writer is the process as a whole: a worker's own name is the kernel's ("iou-wrk-…"). An outsider that was
+ * never seen in a call of its own is announced with each of its requests.
+ */
+static __always_inline void announce_owner(struct dk_task *request)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task(), *leader = 0, *parent = 0;
+	struct dk_process record = {0};
+
+	request->is_announced = 1;
+	fill_header(&record.header, DK_PROCESS, 0, sizeof(record));
+	record.header.pid = record.header.tid = request->owner >> 32;
+	record.header.flags = request->is_recorded ? 0 : DK_F_OUTSIDER;
+	read_field(&leader, task, group_leader);
+	read_field(&parent, leader, real_parent);
+	read_field((int *)&record.parent, parent, tgid);
+	bpf_probe_read_kernel(record.comm, sizeof(record.comm), &leader->comm);
+	put(&record.header, sizeof(record), 0);
+}
+
 __noinline int announce(struct dk_task *state)
 {
-	struct dk_process record = {0};
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task(), *parent = 0;
+	struct dk_process record = {0};
 
 	if (!state || state->is_announced)
 		return 0;
+	if (state->owner) {
+		announce_owner(state);
+		return 0;
+	}
 	state->is_announced = 1;
 	fill_header(&record.header, DK_PROCESS, 0, sizeof(record));
 	record.header.flags = state->is_recorded ? 0 : DK_F_OUTSIDER;
@@ -96,8 +120,23 @@ static __always_inline u16 writer_flags(struct dk_task *state)
 	return state->is_recorded ? 0 : DK_F_OUTSIDER;
 }
 
+/* Of a request: whose it is, and the sequence under which its strings went ahead. */
+static __always_inline void fill_owner(struct dk_header *header, struct dk_task *state)
+{
+	if (!state->owner)
+		return;
+	header->pid = state->owner >> 32;
+	header->tid = (u32)state->owner;
+	header->flags |= DK_F_ASYNC;
+	if (state->copy_sequence) {
+		header->sequence = state->copy_sequence;
+		header->flags |= DK_F_MORE;
+	}
+}
+
 static __always_inline void fill_times(struct dk_header *header, struct dk_task *state)
 {
+	fill_owner(header, state);
 	header->enter_ns = state->enter_ns;
 	if (state->touched_count) {
 		header->t_ns = state->touched_ns;

@@ -76,9 +76,14 @@ struct pieces {
 	u64 total;     /* bytes still to send */
 	u64 start;     /* of the next piece, relative to the write */
 	u64 sequence;  /* of the record they belong to */
+	u64 skip;      /* of the next segment */
 	u32 failed;
 	u32 is_kernel; /* buffer is the kernel's: the page cache */
+	u32 vector;    /* what iov points to: enum vector_kind */
+	u32 zero;
 };
+
+enum vector_kind { USER_VECTOR = 0, KERNEL_VECTOR = 1, PAGE_VECTOR = 2 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

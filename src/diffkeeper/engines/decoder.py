@@ -70,14 +70,16 @@ OUTPUT, PROCESS, EXEC, EXIT, DIRECTORY, LATE, ENTRY, LOST, MAPPED = range(9, 18)
 HOLE = 18
 _HOLE_REREAD = 3
 HELD = 19
+ASYNC = 20
 MOUNT = 21
 _MOUNTED = 1  # enum dk_mount_op
 _SEEN_IN_ROOT, _SEEN_ELSEWHERE = 1, 2
 _MORE = 512
-_FLAGS = 255 | 1024 | 2048 | 8192 | 16384  # the bits that Flag names; the wire's own stay behind
+_FLAGS = 255 | 1024 | 2048 | 8192 | 16384 | 32768  # the bits that Flag names; the wire's own stay behind
 _O_TMPFILE = 0o20000000
 _SAMPLE, _MAP, _UNMAP, _SAMPLER_OP = range(4)  # enum dk_mapped_op
 _MAPPED_FLAG = 8192
+_SECOND_STRING = 1 << 16  # where a request's second string begins among its pieces
 _LOST_CHANNELS = ("ring", "table", "recursion", "queue", "probe", "decode")
 
 
@@ -123,7 +125,7 @@ class Decoder:
                 self._keep_piece(payload, at)
             elif kind in _DECODERS:
                 yield _DECODERS[kind](self, payload, at, at + size, HEADER.unpack_from(payload, at))
-            elif kind != DIRECTORY:
+            elif kind not in (DIRECTORY, ASYNC):
                 raise ValueError(f"record of unknown type {kind} at {at}")
             at += size
 
@@ -131,7 +133,8 @@ class Decoder:
         size, _, _, _, sequence, start, length = _PIECE.unpack_from(payload, at)
         data = _bytes(payload, at + 32, at + size, length)
         if length:
-            self._pieces.setdefault(sequence, []).append((start, data))
+            pieces = self._pieces.setdefault(sequence, [])
+            pieces.append((start, data))
 
     def pieces_of(self, head: Head, own: bytes) -> Pieces:
         """Return the payload of a record: what stands in it, or the pieces that came before it."""
@@ -140,6 +143,12 @@ class Decoder:
         if head[3] & _MORE:
             return tuple(self._pieces.pop(head[4], ()))
         return ()
+
+    def strings_of(self, head: Head) -> tuple[bytes, bytes]:
+        """Return the two strings of a request, which came as pieces before its record."""
+        pieces = self.pieces_of(head, b"")
+        first = b"".join(data for start, data in pieces if start < _SECOND_STRING)
+        return first, b"".join(data for start, data in pieces if start >= _SECOND_STRING)
 
 
 def decode(payload: bytes) -> list[Observation]:
@@ -212,6 +221,8 @@ def _name(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Na
     strings = at + 104 + count * INODE.size
     path = _bytes(payload, strings, end, length)
     path2 = _bytes(payload, strings + _padded(length), end, length2)
+    if head[3] & _MORE:
+        path, path2 = decoder.strings_of(head)
     base, base2 = _base(payload, at + 56), _base(payload, at + 72)
     touched = _touched(payload, at + 104, count)
     return NameChanged(*_common(head), NameOp(head[2]), base, path, base2, path2, call_flags, touched, outside)
@@ -222,6 +233,8 @@ def _open(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Op
     strings = at + 200 + count * INODE.size
     name = _bytes(payload, strings, end, length)
     path = _bytes(payload, strings + _padded(length), end, path_length)
+    if head[3] & _MORE:
+        path, _ = decoder.strings_of(head)
     if flags & _O_TMPFILE:
         name = b""  # the kernel calls it "#<inode>": it has no name yet
     inode, parent = _inode(payload, at + 56), _inode(payload, at + 112)
@@ -235,8 +248,10 @@ def _attr(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> At
     name_length, value_length, value_full = _ATTR.unpack_from(payload, at + 112)
     name = _bytes(payload, at + 128, end, name_length)
     value = _bytes(payload, at + 128 + _padded(name_length), end, value_length)
+    if head[3] & _MORE:
+        name, value = decoder.strings_of(head)
     inode = _inode(payload, at + 56)
-    return AttributeChanged(*_common(head), AttributeOp(head[2]), inode, name, value, value_length == value_full)
+    return AttributeChanged(*_common(head), AttributeOp(head[2]), inode, name, value, len(value) == value_full)
 
 
 def _close(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Closed:
