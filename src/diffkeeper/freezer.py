@@ -5,6 +5,7 @@ Version 2 goes first: what it has frozen can still be killed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 TYPE_CHECKING = False  # as in native.py
@@ -31,8 +32,12 @@ class Freezer:
         return os.path.join(self.directory, _STATES[self.version])
 
     def take(self, pid: int) -> None:
-        """Make the cgroup and move a process into it; raises OSError, and leaves nothing behind then."""
-        os.mkdir(self.directory, 0o755)
+        """Make the cgroup and move a process into it; raises OSError, and leaves nothing behind then.
+
+        One that is there already is from a former process of that number, whose guardian was killed as well.
+        """
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.directory, 0o755)
         try:
             os.stat(self.state_file)
             _write(os.path.join(self.directory, _PROCESSES), b"%d" % pid)

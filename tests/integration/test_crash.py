@@ -264,7 +264,7 @@ def broken(folders: Folders) -> Folders:
     below = descendants(recorder.pid)
     _, own = _kill(recorder, "both")
     recorder.wait()
-    for pid in below.keys() - set(own):
+    for pid in below.keys() - set(own) - set(filter(is_guardian, below)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not any(map(is_running, below)))
