@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Protocol
@@ -26,6 +27,8 @@ Chunks = Iterator[tuple[int, bytes]]
 # After these every further entry would fail as well.
 _HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
+_NO_FILE_BYTES = 1 << 63  # what says that it is larger is left out in its turn
+
 
 class Source(Protocol):
     """Give the tree; ``model.answers.TreeSource`` is one."""
@@ -35,6 +38,9 @@ class Source(Protocol):
 
     def chunks(self, entry: Entry, *, allow_unknown: bool = False) -> Chunks:
         """Yield (offset, bytes) of a file, ascending, holes left out."""
+
+    def data_bytes(self, entry: Entry) -> int:
+        """Return how many bytes ``chunks`` yields at most."""
 
 
 def export_tree(
@@ -51,12 +57,15 @@ def export_tree(
     ``top`` is the only watch root itself: if the whole tree is wanted, a directory that was new or empty gets its
     attributes.
 
-    Raises UsageError, before anything is written, if ``out`` is not empty and not ``force``. If no entry matches
-    ``paths`` nothing is written at all. What cannot be rebuilt is left out and stands in the report.
+    Raises, before anything is written, UsageError if ``out`` is not empty and not ``force``, and DiffkeeperError if
+    there is not room enough for it. If no entry matches ``paths`` nothing is written at all. What cannot be rebuilt is
+    left out and stands in the report.
     """
     wanted = paths if isinstance(paths, PathFilter) else PathFilter.of(paths)
     target = _target(os.fspath(out), force=force, stdout=stdout)
     report = ExportReport(os.fspath(out))
+    if target.place is not None:
+        _check_room(tree, wanted, target.place, keeps_holes=target.keeps_holes)
     unmatched = wanted.watcher()
     entries = _wanted(tree, wanted, target, unmatched)
     first = next(entries, None)
@@ -76,6 +85,30 @@ def _target(out: str, *, force: bool, stdout: BinaryIO | None) -> Target:
     if out == "-":
         return Tar(None, stdout or sys.stdout.buffer)
     return Tar(out, None, force=force) if out.endswith(".tar") else Folder(out, force=force)
+
+
+def _check_room(tree: Source, wanted: PathFilter, place: str, *, keeps_holes: bool) -> None:
+    """Refuse what the disk cannot hold, before it is full: a small trace may hold one block a million times."""
+    files = {
+        entry.links: entry
+        for entry in tree.entries()
+        if entry.kind == "f" and entry.size < _NO_FILE_BYTES and wanted.matches(entry.path)
+    }
+    needed = sum(tree.data_bytes(entry) if keeps_holes else entry.size for entry in files.values())
+    free = _free_bytes(place)
+    if needed > free:
+        raise DiffkeeperError(
+            f"the export would take {needed:,} bytes, and {free:,} are free at {place!r}: name another place with "
+            "--out, or what of it you want with --path"
+        )
+
+
+def _free_bytes(place: str) -> int:
+    """Return the bytes that are free where a file of that name would be made."""
+    where = os.path.abspath(place)
+    while not os.path.exists(where):
+        where = os.path.dirname(where)
+    return shutil.disk_usage(where).free
 
 
 def _wanted(tree: Source, wanted: PathFilter, target: Target, unmatched: UnmatchedPatterns) -> Iterator[Entry]:

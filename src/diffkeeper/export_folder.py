@@ -32,6 +32,8 @@ _SET_ID = stat.S_ISUID | stat.S_ISGID
 class Folder:
     """Rebuild entries below a directory."""
 
+    keeps_holes = True
+
     def __init__(self, out: str, *, force: bool = False) -> None:
         """Check the place without touching it; raises UsageError if it cannot be used."""
         self.owners_left = 0
@@ -64,6 +66,11 @@ class Folder:
         """Close all descriptors."""
         while self._open:
             os.close(self._open.pop()[1])
+
+    @property
+    def place(self) -> str:
+        """Return the path of the directory."""
+        return self._out
 
     def know_top(self, entry: Entry) -> None:
         """Let a place that was new or empty become what the top was; one that holds other things stays as it is."""

@@ -31,6 +31,8 @@ _TYPES = {
 class Tar:
     """Write entries to a tar file or stream."""
 
+    keeps_holes = False
+
     def __init__(self, out: str | None, stream: BinaryIO | None, *, force: bool = False) -> None:
         """Check the place without touching it; raises UsageError if something is there and not ``force``."""
         self.owners_left = 0
@@ -62,6 +64,11 @@ class Tar:
             if error is not None:
                 with contextlib.suppress(OSError):
                     os.unlink(self._out)
+
+    @property
+    def place(self) -> str | None:
+        """Return the path of the file, None for a stream."""
+        return self._out
 
     def know_top(self, entry: Entry) -> None:
         """Do nothing: unpacking is done into a folder that is there."""

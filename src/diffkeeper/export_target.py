@@ -18,6 +18,11 @@ class Target(Protocol):
     """Take entries one by one; entered before the first, which is when the place is made."""
 
     owners_left: int
+    keeps_holes: bool  # False: they are written as zeros
+
+    @property
+    def place(self) -> str | None:
+        """Return the path that is written to, None for a stream."""
 
     def know_top(self, entry: Entry) -> None:
         """Take note of what the place itself was."""

@@ -42,6 +42,9 @@ class _NoBlobs:
     def append(self, node: int, data: bytes) -> tuple[int, int]:
         return 1, 0
 
+    def peek(self, blob: int, start: int, length: int) -> bytes | None:
+        return bytes(length) if length < LIMIT else None
+
     def end(self, node: int, base_blob: int = 0, is_executable: bool = False) -> None:
         pass
 

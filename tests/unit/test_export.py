@@ -11,7 +11,7 @@ import tempfile
 
 import pytest
 
-from diffkeeper.errors import DamagedTraceError, UsageError
+from diffkeeper.errors import DamagedTraceError, DiffkeeperError, UsageError
 from diffkeeper.export import export_tree
 from diffkeeper.model.answers import Entry, Exactness
 from diffkeeper.model.event import Meta
@@ -36,6 +36,10 @@ class Tree:
             yield 0, b"begun"
             raise content
         yield from content if isinstance(content, list) else [(0, content)]
+
+    def data_bytes(self, entry):
+        content = self._content.get(entry.path, b"")
+        return sum(len(data) for _, data in content) if isinstance(content, list) else entry.size
 
 
 KINDS = {
@@ -454,3 +458,18 @@ def test_a_folder_that_holds_other_things_or_a_part_stays_as_it_is(original, tmp
     assert stat.S_IMODE((tmp_path / "full").stat().st_mode) == 0o711
     export_tree(tree_of(original), tmp_path / "part", ["**/two"], top=top)
     assert (tmp_path / "part").stat().st_mtime_ns != TIME_NS
+
+
+@pytest.mark.parametrize("out", ["out", "out.tar"])
+def test_what_the_disk_cannot_hold_is_refused_before_anything_is_written(tmp_path, out):
+    many = [entry(b"%d" % number, size=1 << 50, links=number + 1) for number in range(3)]
+    with pytest.raises(DiffkeeperError, match=r"would take 3,377,699,720,527,872 bytes.*--path"):
+        export_tree(Tree(*many), tmp_path / "new" / out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_holes_and_second_names_take_no_room(tmp_path):
+    sparse = entry(b"sparse", size=1 << 40, links=5, nlink=2)
+    again = entry(b"again", size=1 << 40, links=5, nlink=2)
+    export_tree(Tree(sparse, again, content={b"sparse": [(7, b"x")], b"again": [(7, b"x")]}), tmp_path / "out")
+    assert (tmp_path / "out" / "again").stat().st_size == 1 << 40

@@ -111,6 +111,10 @@ class TreeView:
         """Return where the bytes of a regular file are kept; equal recipes mean equal bytes."""
         return list(self._pieces(entry, 0, entry.size))
 
+    def data_bytes(self, entry: Entry) -> int:
+        """Return how many bytes of a regular file ``chunks`` would yield at most: its size without the holes."""
+        return sum(piece.length for piece in self._pieces(entry, 0, entry.size) if piece.blob not in (HOLE, UNKNOWN))
+
     def chunks(self, entry: Entry, *, allow_unknown: bool = False) -> Iterator[tuple[int, bytes]]:
         """Yield (offset, bytes) of a regular file, ascending, at most 1 MiB each; holes are left out.
 
