@@ -168,6 +168,9 @@ class Trace:
     def chunks(self, entry, *, allow_unknown=False):
         yield 0, f"at {self.number:3}".encode()[: entry.size]
 
+    def data_bytes(self, entry):
+        return entry.size
+
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch, tmp_path):
