@@ -1,6 +1,6 @@
 # Every target makes .venv ready first; the stamp keeps second runs fast.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint format
+.PHONY: help setup demo test soak bench lint format
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -9,6 +9,7 @@ help:
 	@echo "make demo    record a flaky test, read its timeline, restore two moments (needs root or sudo)"
 	@echo "make test    run every test that can run here"
 	@echo "make soak    every workload of the oracle, at 20 random instants each, into docs/exactness.md; an hour (needs root)"
+	@echo "make bench   what recording costs, into docs/benchmarks.md; most of an hour (needs root or sudo)"
 	@echo "make lint    ruff, mypy, import-linter, clang-format"
 	@echo "make format  rewrite the sources as make lint wants them"
 	@echo "make setup   only make .venv ready"
@@ -37,6 +38,10 @@ soak: $(READY)
 	$(SOAK) --section memory --quick --dir /dev/shm $(SOAK_ARGS); memory=$$?; \
 	$(SOAK) --quick $(SOAK_PLACES:%=--fs %) $(SOAK_ARGS); places=$$?; \
 	DIFFKEEPER_KILLS=50 $(BIN)/python -m pytest -q tests/integration/test_crash.py -k kill_costs && exit $$((disk + memory + places))
+
+# BENCH_ARGS: see .venv/bin/python -m benchmarks --help
+bench: $(READY)
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
