@@ -191,9 +191,6 @@ int bind_library(struct capture *capture);
 /* Run a program that is not attached; -1 with errno. */
 int run_program(int program, const uint64_t *context, uint32_t size);
 int find_program(struct capture *capture, const char *name);
-int open_inode(struct capture *capture, const struct dk_inode *inode, int flags);
-/* May the owner of the trace read this file? */
-bool may_read(struct capture *capture, const struct stat *status);
 void attach_for_requests(struct capture *capture);
 /* Read back the bytes of a record that came by reference. */
 void read_what_is_missing(struct capture *capture, const struct dk_header *header);
@@ -209,13 +206,17 @@ bool has_lock_tracepoints(int fd);
 bool has_cache_tracepoints(int fd);
 bool tells_touches(int fd);
 bool uses_iomap_for_direct(int fd);
+bool has_inner_devices(struct capture *capture); /* a root's files show another device to stat than the kernel's own */
 
 /* Keep a hole until flush_holes() reads what is due, or, the last time, all. */
 void note_hole(struct capture *capture, const struct dk_hole *hole);
 void flush_holes(struct capture *capture, bool is_last);
 
 /* Readings, of readback.c. */
+/* May the owner of the trace read this file, or list and enter this folder? */
 bool may_read(struct capture *capture, const struct stat *status);
+/* A descriptor as it came, or, of what the owner of the trace may not read, closed: -1, EACCES. */
+int refuse_unreadable(struct capture *capture, int fd);
 int open_inode(struct capture *capture, const struct dk_inode *inode, int flags);
 void fill_inode(struct dk_inode *to, const struct stat *status, uint32_t generation);
 void read_extent(struct capture *capture, const struct dk_header *cause, const struct dk_inode *inode, int fd,

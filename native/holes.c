@@ -273,6 +273,8 @@ static bool reread(struct capture *capture, struct pending_hole *pending)
 	}
 	fd = open_hole(
 		capture, inode, S_ISDIR(inode->mode) ? O_RDONLY | O_DIRECTORY : O_RDONLY | O_NOATIME | O_NONBLOCK);
+	if (S_ISDIR(inode->mode))
+		fd = refuse_unreadable(capture, fd);
 	if (fd < 0) {
 		reading = begin_reading(capture, &pending->record);
 		end_reading(capture, &reading, errno, true, "", 0);

@@ -132,6 +132,11 @@ static bool has_root_on(struct capture *capture, uint32_t magic)
 	return false;
 }
 
+bool has_inner_devices(struct capture *capture)
+{
+	return has_root_on(capture, BTRFS_MAGIC) || has_root_on(capture, OVERLAY_MAGIC);
+}
+
 /* Does ctime move on this file system for changes alone? Network file systems and stacked ones set it for readers. */
 bool tells_touches(int fd)
 {

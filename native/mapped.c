@@ -7,6 +7,7 @@
  */
 #include "capture.h"
 #include "pages.h"
+#include "reader.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -38,6 +39,7 @@ struct mapped_file {
 	uint32_t rounds_unmapped;
 	uint32_t written_back;
 	bool is_looked_at;   /* at least once */
+	bool is_closed;	     /* to the owner of the trace */
 	bool is_inode_stale; /* what was told of the inode may have been replaced by a call's record */
 	uint64_t changed_ns; /* the end of the last call that changed it */
 	uint64_t looked_ns;  /* when the last look began */
@@ -250,6 +252,16 @@ static void take_again(struct mapped *mapped, struct mapped_file *file, struct p
 	free(again.runs);
 }
 
+/* The owner of the trace could read it when it was mapped; its mode may have become another since. */
+static void note_closed(struct capture *capture, struct mapped_file *file)
+{
+	bool is_open = grants(capture->reader_uid, capture->reader_gid, file->inode.uid, file->inode.gid,
+		file->inode.mode, READS_FILE);
+
+	capture->mapped->sum.missed += !is_open && !file->is_closed;
+	file->is_closed = !is_open;
+}
+
 /* Look at a file; false: it cannot be looked at any more. */
 static bool sample(struct capture *capture, struct mapped_file *file)
 {
@@ -272,7 +284,8 @@ static bool sample(struct capture *capture, struct mapped_file *file)
 	take_again(mapped, file, &runs);
 	page_runs_settle(&runs);
 	learn_inode(file);
-	for (size_t i = 0; i < runs.count; i++)
+	note_closed(capture, file);
+	for (size_t i = 0; i < runs.count && !file->is_closed; i++)
 		read_run(capture, file, runs.runs[i].first, runs.runs[i].count);
 	tell_inode(capture, file);
 	free(runs.runs);
@@ -296,18 +309,34 @@ static struct mapped_file *find_file(struct mapped *mapped, const struct dk_inod
 	return NULL;
 }
 
-static bool is_inode(int fd, const struct dk_inode *inode)
+/* Files of overlayfs and subvolumes have other device numbers for who asks than in records. */
+static bool is_inode(struct capture *capture, int fd, const struct dk_inode *inode)
 {
 	struct stat status;
 
-	return fd >= 0 && !fstat(fd, &status) && status.st_ino == inode->ino && S_ISREG(status.st_mode);
+	return fd >= 0 && !fstat(fd, &status) && status.st_ino == inode->ino && S_ISREG(status.st_mode) &&
+	       (kernel_device(status.st_dev) == inode->dev || has_inner_devices(capture));
 }
 
+/* Open a file that a process has open or mapped; what else stands there is not opened: that may have effects. */
 static int open_path(const char *path)
 {
-	int fd = open(path, O_RDONLY | O_NOATIME | O_NONBLOCK | O_CLOEXEC);
+	int found = open(path, O_PATH | O_CLOEXEC), fd = -1;
+	char link[64];
+	struct stat status;
 
-	return fd >= 0 || errno != EPERM ? fd : open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (found < 0)
+		return -1;
+	if (fstat(found, &status) || !S_ISREG(status.st_mode)) {
+		errno = ESTALE;
+	} else {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", found);
+		fd = open(link, O_RDONLY | O_NOATIME | O_NONBLOCK | O_CLOEXEC);
+		if (fd < 0 && errno == EPERM)
+			fd = open(link, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	}
+	close(found);
+	return fd;
 }
 
 /* Call back for each shared writable mapping of a process, as /proc/PID/maps and /proc/PID/map_files name it. */
@@ -360,14 +389,14 @@ static int open_mapped(struct capture *capture, const struct dk_mapped *record)
 	int fd, error;
 
 	fd = open_inode(capture, &record->inode, O_RDONLY | O_NOATIME | O_NONBLOCK);
-	if (is_inode(fd, &record->inode))
+	if (is_inode(capture, fd, &record->inode))
 		return fd;
 	error = errno;
 	if (fd >= 0)
 		close(fd);
 	snprintf(path, sizeof(path), "/proc/%u/fd/%u", record->header.pid, record->fd);
 	fd = record->fd == ~0u ? -1 : open_path(path);
-	if (is_inode(fd, &record->inode))
+	if (is_inode(capture, fd, &record->inode))
 		return fd;
 	if (fd >= 0)
 		close(fd);

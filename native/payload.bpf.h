@@ -234,11 +234,11 @@ static __always_inline int is_readable(struct inode *inode)
 {
 	u32 uid = 0, gid = 0, mode = mode_of(inode);
 
-	if (!settings.reader_uid || (mode & 0004))
+	if (!settings.reader_uid || (mode & 0444) == 0444)
 		return 1;
 	read_field(&uid, inode, i_uid.val);
 	read_field(&gid, inode, i_gid.val);
-	return (uid == settings.reader_uid && (mode & 0400)) || (gid == settings.reader_gid && (mode & 0040));
+	return grants(settings.reader_uid, settings.reader_gid, uid, gid, mode, READS_FILE);
 }
 
 /* State of a reading of a file at the end of a call, page by page. */

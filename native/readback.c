@@ -4,6 +4,7 @@
  * Every reading carries its interval; whether it is exact is for replay to judge.
  */
 #include "capture.h"
+#include "reader.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -18,10 +19,19 @@ enum { LATE_CHUNK = 1 << 20 };
 
 bool may_read(struct capture *capture, const struct stat *status)
 {
-	if (!capture->reader_uid || (status->st_mode & 0004))
-		return true;
-	return (status->st_uid == capture->reader_uid && (status->st_mode & 0400)) ||
-	       (status->st_gid == capture->reader_gid && (status->st_mode & 0040));
+	return grants(capture->reader_uid, capture->reader_gid, status->st_uid, status->st_gid, status->st_mode,
+		S_ISDIR(status->st_mode) ? LISTS_FOLDER : READS_FILE);
+}
+
+int refuse_unreadable(struct capture *capture, int fd)
+{
+	struct stat status;
+
+	if (fd < 0 || (!fstat(fd, &status) && may_read(capture, &status)))
+		return fd;
+	close(fd);
+	errno = EACCES;
+	return -1;
 }
 
 /* Fill the handle of an inode after the pattern of its root's; false where the form is not known here. */
@@ -267,6 +277,26 @@ static void read_open_file(struct capture *capture, const struct dk_header *caus
 	close(fd);
 }
 
+/* What is asked is the file that was opened: another one may stand at the name by then, and not be for this reader. */
+static void read_named_file(struct capture *capture, const struct dk_header *cause, int dirfd, const char *name,
+	const struct dk_inode *inode)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK | O_CLOEXEC);
+	struct stat status;
+
+	fd = refuse_unreadable(capture, fd);
+	if (fd < 0)
+		return note_failure(capture, cause, inode, errno);
+	if (fstat(fd, &status) || status.st_ino != inode->ino) {
+		note_failure(capture, cause, inode, ESTALE);
+	} else {
+		read_xattrs(capture, cause, inode, fd);
+		if (status.st_size)
+			read_extent(capture, cause, inode, fd, 0, status.st_size);
+	}
+	close(fd);
+}
+
 /* One entry of a subtree that came in, and its content. Returns a descriptor to descend into, or -1. */
 int read_entry(struct capture *capture, const struct dk_header *cause, const struct dk_base *parent, int dirfd,
 	const char *name, struct dk_inode *inode, bool with_content)
@@ -307,12 +337,12 @@ int read_entry(struct capture *capture, const struct dk_header *cause, const str
 	entry->header.size = sizeof(*entry) + padded + ((target_len + 7) & ~7ul);
 	segments_commit(&capture->segments, entry->header.size);
 	if (S_ISDIR(status.st_mode)) {
-		fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		fd = refuse_unreadable(capture, openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
 		if (fd < 0)
 			note_failure(capture, cause, inode, errno);
 		return fd;
 	}
-	if (!with_content || !may_read(capture, &status))
+	if (!with_content)
 		return -1;
 	if (!S_ISREG(status.st_mode)) {
 		fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
@@ -322,15 +352,7 @@ int read_entry(struct capture *capture, const struct dk_header *cause, const str
 		}
 		return -1;
 	}
-	fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0) {
-		note_failure(capture, cause, inode, errno);
-		return -1;
-	}
-	read_xattrs(capture, cause, inode, fd);
-	if (status.st_size)
-		read_extent(capture, cause, inode, fd, 0, status.st_size);
-	close(fd);
+	read_named_file(capture, cause, dirfd, name, inode);
 	return -1;
 }
 
@@ -482,7 +504,8 @@ void read_import(struct capture *capture, const struct dk_name *record)
 		}
 		if (!S_ISDIR(touched[i].mode))
 			continue;
-		fd = open_import(capture, record, path2, &touched[i], O_RDONLY | O_DIRECTORY);
+		fd = refuse_unreadable(
+			capture, open_import(capture, record, path2, &touched[i], O_RDONLY | O_DIRECTORY));
 		if (fd >= 0 && has_name(fd, path2, record->path2_len) && is_below_touched(record, fd))
 			read_subtree(capture, &record->header, &touched[i], fd);
 		else if (fd >= 0)

@@ -13,6 +13,7 @@
 #include "requests.h"
 #include "calls.h"
 #include "events.h"
+#include "reader.h"
 #include "state.bpf.h"
 #include "losses.bpf.h"
 #include "reading.bpf.h"

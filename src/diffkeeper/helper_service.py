@@ -27,6 +27,7 @@ _TICK_MS = 25
 _SECONDS_TO_DRAIN_AFTER_RECORDER = 1
 _SILENT_NS = 5_000_000_000  # a holder that does not answer for so long keeps others waiting
 _HOLDER_STEP_S = 0.002
+_MOST_RING_BYTES = 1 << 27  # as engines/protocol.py asks for at the most
 
 
 def main(arguments: list[str]) -> int:
@@ -130,7 +131,7 @@ class Helper:
             roots=identities[:root_count],
             excluded=tuple(identity[:2] for identity in identities[root_count:]),
             trace_id=message["trace_id"],
-            ring_bytes=self._faults.get("ring", int(message["ring_bytes"])),
+            ring_bytes=self._faults.get("ring", check_ring(message["ring_bytes"])),
             spared_tgids=(os.getpid(), self._peer_pid, *message["spared"]),
             root_fds=tuple(descriptors[:root_count]),
             reader_uid=self._peer_uid,
@@ -231,6 +232,13 @@ def check_segment(descriptor: int, uid: int) -> None:
     is_writable = flags & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR) and not flags & protocol.O_PATH
     if not (stat.S_ISREG(status.st_mode) and is_writable and (uid in (0, status.st_uid))):
         raise RecordError("a segment must be a regular file of the user's, opened for writing")
+
+
+def check_ring(size_bytes: int) -> int:
+    """Return the size, or raise RecordError: the ring is memory of the kernel, of which nobody gets any amount."""
+    if not 0 < size_bytes <= _MOST_RING_BYTES:
+        raise RecordError(f"a ring of {size_bytes} bytes is not given: {_MOST_RING_BYTES} are the most")
+    return size_bytes
 
 
 def check_command(pid: int, recorder: int, uid: int) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from diffkeeper import helper_protocol as protocol
+from diffkeeper.engines.protocol import RING_BYTES
 from diffkeeper.errors import RecordError
-from diffkeeper.helper_service import check_command, check_segment
+from diffkeeper.helper_service import check_command, check_ring, check_segment
 from diffkeeper.helper_start import helper_command
 from diffkeeper.native import Progress
 
@@ -90,6 +91,13 @@ def test_a_pipe_is_no_segment() -> None:
         check_segment(writing, os.geteuid())
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.parametrize("size_bytes", [0, -4096, 1 << 28])
+def test_a_user_gets_no_ring_of_any_size(size_bytes: int) -> None:
+    assert check_ring(RING_BYTES) == RING_BYTES
+    with pytest.raises(RecordError, match="are the most"):
+        check_ring(size_bytes)
 
 
 def test_only_a_child_of_the_recorder_may_be_recorded() -> None:

@@ -79,6 +79,14 @@ class Importer:
         for reading in late:
             if isinstance(reading, EntryRead):
                 self.read(seen, reading, late, is_exact)
+            elif isinstance(reading, LateData) and reading.failed and stat.S_ISDIR(reading.inode.mode):
+                self._unlisted(seen, reading.inode)
+
+    def _unlisted(self, seen: Observation, inode: Inode) -> None:
+        """Say of a folder that what is below it is not known: it was closed to the reader, or gone."""
+        node = self._ledger.find(inode)
+        path = self._ledger.path(node) if node is not None else b""
+        self._ledger.unresolved(seen, Kind.IMPORT, path=path, meta=meta_of(inode))
 
     def entry_read(self, reading: EntryRead) -> None:
         """Take an entry that was read too late to come with its import."""
