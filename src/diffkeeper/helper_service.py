@@ -132,7 +132,6 @@ class Helper:
             excluded=tuple(identity[:2] for identity in identities[root_count:]),
             trace_id=message["trace_id"],
             ring_bytes=self._faults.get("ring", check_ring(message["ring_bytes"])),
-            spared_tgids=(os.getpid(), self._peer_pid, *message["spared"]),
             root_fds=tuple(descriptors[:root_count]),
             reader_uid=self._peer_uid,
             reader_gid=self._peer_gid,

@@ -38,7 +38,6 @@ class CaptureSettings:
         excluded: Sequence[tuple[int, int]],
         trace_id: int,
         ring_bytes: int = 1 << 26,
-        spared_tgids: Sequence[int] = (),
         root_fds: Sequence[int] = (),
         reader_uid: int = 0,
         reader_gid: int = 0,
@@ -50,7 +49,6 @@ class CaptureSettings:
         self.excluded = excluded
         self.trace_id = trace_id
         self.ring_bytes = ring_bytes
-        self.spared_tgids = spared_tgids
         self.root_fds = root_fds
         self.reader_uid = reader_uid
         self.reader_gid = reader_gid

@@ -70,7 +70,6 @@ class EbpfEngine:
             "roots": len(request.roots),
             "trace_id": request.trace_id,
             "ring_bytes": request.ring_bytes,
-            "spared": list(request.spared_pids),
             "mapped_interval_ns": request.mapped_interval_ns,
             "held": request.held_pid,
         }

@@ -42,7 +42,6 @@ class EngineRequest:
     excluded: tuple[int, ...]
     segments: tuple[tuple[int, int], ...]  # (number, descriptor) of the first free segments
     ring_bytes: int = RING_BYTES
-    spared_pids: tuple[int, ...] = ()
     mapped_interval_ns: int = MAPPED_INTERVAL_NS
     held_pid: int = 0  # the future command, which may be held where more comes than can be taken; 0: it may not
 
