@@ -135,6 +135,7 @@ struct inode {
 	u32 i_rdev;
 	s64 i_size;
 	u32 i_generation;
+	atomic_t i_count;
 	struct hlist_head i_dentry;
 } core;
 

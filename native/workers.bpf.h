@@ -90,12 +90,18 @@ __noinline int touch_request(u64 pointer)
 	struct inode *inode = (struct inode *)pointer;
 	struct request *request;
 	u64 kernel = request_at((void *)bpf_get_current_task());
+	int users = 1;
 
 	if (!kernel)
 		return is_regular(mode_of(inode)) && is_submitting();
 	request = enter_request();
 	if (!request)
 		return 0;
+	/* What the worker frees before it begins, having been the last to let go of it, is not what the request is
+	 * about. */
+	read_field(&users, inode, i_count.counter);
+	if (!users)
+		return 1;
 	if (!request->is_prepared)
 		prepare(request, kernel);
 	if (request->task.call > CALL_LAST_COPY)

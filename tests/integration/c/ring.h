@@ -23,6 +23,7 @@ enum { OP_FTRUNCATE = 55, ENTRIES = 64 };
 struct ring {
 	int fd;
 	unsigned flags, pending, in_flight;
+	uint64_t told; /* user_data of what was reaped last */
 	unsigned *sq_tail, *sq_mask, *sq_array, *sq_flags, *cq_head, *cq_tail, *cq_mask;
 	struct io_uring_sqe *sqes;
 	struct io_uring_cqe *cqes;
@@ -98,6 +99,7 @@ static inline int reap(struct ring *ring)
 		if (syscall(SYS_io_uring_enter, ring->fd, 0, 1, IORING_ENTER_GETEVENTS, NULL, 0) < 0 && errno != EINTR)
 			MUST(-1);
 	result = ring->cqes[head & *ring->cq_mask].res;
+	ring->told = ring->cqes[head & *ring->cq_mask].user_data;
 	__atomic_store_n(ring->cq_head, head + 1, __ATOMIC_RELEASE);
 	ring->in_flight--;
 	return result;
