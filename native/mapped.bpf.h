@@ -7,7 +7,7 @@
 #define DIFFKEEPER_MAPPED_BPF_H
 
 enum {
-	PAGES_A_CALL = 1024,   /* sent at once; what is beyond that the sampler reads */
+	PAGES_A_CALL = 4096,   /* sent at once, 1 us each; what is beyond that the sampler reads */
 	PAGES_BRIEFLY = 64,    /* before a call that may as well be about another file */
 	PAGES_A_WINDOW = 4096, /* of one file, so that calls in a loop do not send the same pages for ever */
 	WINDOW_NS = 100000000,

@@ -249,6 +249,40 @@ static __always_inline void leave_failed(struct dk_task *state)
 	explain(state);
 }
 
+/*
+ * A change of names has failed, and its file system took back what it had done by then, but for the times (ext4, a
+ * rename with RENAME_WHITEOUT): the metadata of what it touched, as it is at its end.
+ */
+__noinline int send_metadata(struct dk_task *state, u32 i)
+{
+	struct dk_attr record = {0};
+	struct inode *inode;
+	u32 verdict, nlink = 0;
+
+	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
+		return 0;
+	inode = touched_inode(state, i);
+	if (!inode)
+		return 0;
+	read_field(&nlink, inode, i_nlink);
+	verdict = nlink ? verdict_of(inode) : OUTSIDE; /* the whiteout that was made and is gone again */
+	if (verdict == OUTSIDE)
+		return 0;
+	fill_header(&record.header, DK_ATTR, DK_OP_UTIME, sizeof(record));
+	record.header.flags = doubt(verdict) | writer_flags(state);
+	fill_times(&record.header, state);
+	read_inode(&record.inode, inode);
+	put_of(&record.header, sizeof(record), 0, &record.inode, 0, 0);
+	return 0;
+}
+
+static __always_inline void leave_failed_name(struct dk_task *state)
+{
+	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
+		send_metadata(state, i);
+	explain(state);
+}
+
 static __always_inline u64 read_xattr(struct scratch *space, struct dk_attr *record, struct call_args *args, u64 end)
 {
 	u64 name = args->a[1], value = args->a[2], length = args->a[3];

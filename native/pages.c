@@ -80,8 +80,9 @@ bool page_table_set(struct page_table *table, uint64_t page, struct page_hash ha
 		return true; /* without memory every page is told each time */
 	slot = find(table, page + 1);
 	if (slot->key && slot->read_ns && !memcmp(&slot->hash, &hash, sizeof(hash))) {
-		if (slot->read_ns < read_ns)
-			slot->read_ns = read_ns;
+		if (slot->read_ns > read_ns)
+			return true; /* it was so before it was told */
+		slot->read_ns = read_ns;
 		return false;
 	}
 	if (slot->key && slot->read_ns > read_ns)

@@ -195,6 +195,8 @@ int leave(u64 *ctx)
 	if (args.call > CALL_LAST_WRITE && state->call == args.call) {
 		if (args.result >= 0)
 			record_call(&args, state);
+		else if (args.call > CALL_LAST_OPEN && args.call <= CALL_LAST_NAME && state->touched_count)
+			leave_failed_name(state);
 		state->call = 0;
 	}
 	if (args.result < 0 && args.call <= CALL_LAST_SIZE && wrote_nothing(state))

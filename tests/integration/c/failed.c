@@ -3,14 +3,19 @@
  * Calls that fail after they have changed something.
  *
  * A wrong recorder takes a call that failed for one that did nothing: fallocate and write set the file's time, and drop
- * its privileges and capabilities, before they find that they cannot do what was asked; ext4 may even grow it.
+ * its privileges and capabilities, before they find that they cannot do what was asked; ext4 may even grow it. A rename
+ * that would leave a whiteout makes that, and takes it back.
  *
  * EXPECT: SETXATTR f text=security.capability
  * COUNT: WRITE f 1
  * COUNT: TRUNCATE f 0
+ * COUNT: RENAME folder 0
+ * COUNT: MKNOD folder 0
+ * COUNT: RESYNC folder 0
  */
 #include "must.h"
 #include <linux/falloc.h>
+#include <linux/fs.h>
 #include <sys/sendfile.h>
 #include <sys/xattr.h>
 
@@ -51,5 +56,13 @@ int main(void)
 	instant("not sent");
 	pause_briefly();
 	MUST_FAIL(fallocate(fd, FALLOC_FL_INSERT_RANGE, 1, 4096));
+	MUST(mkdir("folder", 0755));
+	MUST(mkdir("full", 0755));
+	put("full/file", "so that nothing can take its place");
+	pause_briefly();
+	MUST_FAIL(renameat2(AT_FDCWD, "folder", AT_FDCWD, "full", RENAME_WHITEOUT));
+	instant("not moved");
+	pause_briefly();
+	MUST_FAIL(renameat2(AT_FDCWD, "folder", AT_FDCWD, "folder/below", RENAME_WHITEOUT));
 	return 0;
 }
