@@ -41,10 +41,11 @@ struct library {
 	void (*close)(struct bpf_object *);
 	struct bpf_program *(*next_program)(const struct bpf_object *, struct bpf_program *);
 	const char *(*program_name)(const struct bpf_program *);
+	const char *(*section_name)(const struct bpf_program *);
 	int (*program_fd)(const struct bpf_program *);
 	int (*set_autoload)(struct bpf_program *, bool);
 	bool (*autoload)(const struct bpf_program *);
-	struct bpf_link *(*attach)(const struct bpf_program *);
+	struct bpf_link *(*attach_trace)(const struct bpf_program *);
 	struct bpf_link *(*attach_raw)(const struct bpf_program *, const char *);
 	int (*detach)(struct bpf_link *);
 	struct bpf_map *(*find_map)(const struct bpf_object *, const char *);
@@ -58,6 +59,10 @@ struct library {
 	int (*ring_epoll_fd)(const struct ring_buffer *);
 	int (*ring_consume)(struct ring_buffer *);
 	void (*ring_free)(struct ring_buffer *);
+	struct btf *(*object_btf)(const struct bpf_object *);
+	const void *(*btf_data)(const struct btf *, uint32_t *);
+	int (*register_handler)(const char *, uint32_t, uint32_t, const void *);
+	int (*unregister_handler)(int);
 	struct btf *(*vmlinux_btf)(void);
 	int32_t (*find_type)(const struct btf *, const char *, uint32_t);
 	void (*btf_free)(struct btf *);
@@ -122,6 +127,7 @@ struct faults {
 	uint32_t recursion; /* so many misses are pretended */
 	uint32_t hook;	    /* the hook of that number is not attached */
 	uint32_t kill_held; /* this process kills itself when it holds the recorded processes */
+	uint32_t search;    /* libbpf searches the kernel's types */
 };
 
 /* Holes of one inode that wait to be read; header.size 0: a free place. */

@@ -4,6 +4,7 @@
  * stands.
  */
 #include "capture.h"
+#include "kernel_types.h"
 
 #include <errno.h>
 #include <linux/bpf.h>
@@ -293,28 +294,56 @@ static bool is_wanted(struct capture *capture, const char *program, bool is_new_
 	return true;
 }
 
-static struct bpf_object *open_object(struct capture *capture)
+/* types: where the kernel's types are to be read, NULL: where libbpf finds them. */
+static int open_object(struct capture *capture, const char *types)
 {
+	struct open_options options = {.size = sizeof(options), .btf_path = types};
 	size_t size = diffkeeper_bpf_object_end - diffkeeper_bpf_object;
 
 	last_message[0] = 0;
-	return capture->lib.open_mem(diffkeeper_bpf_object, size, NULL);
+	if (capture->object)
+		capture->lib.close(capture->object);
+	capture->object = capture->lib.open_mem(diffkeeper_bpf_object, size, &options);
+	if (!capture->object)
+		return capture_fail(capture, "libbpf cannot open the embedded BPF object: %s", last_message);
+	return 0;
 }
 
-/* Every hook that the kernel is known to have: one load, no search in BTF. */
-static int load_all(struct capture *capture)
+/* Every hook that a kernel of today is known to have. */
+static int choose_programs(struct capture *capture)
 {
 	struct bpf_program *program = NULL;
 
-	capture->object = open_object(capture);
-	if (!capture->object)
-		return capture_fail(capture, "libbpf cannot open the embedded BPF object: %s", last_message);
 	while ((program = capture->lib.next_program(capture->object, program)))
 		if (!is_wanted(capture, capture->lib.program_name(program), true))
 			capture->lib.set_autoload(program, false);
-	if (write_settings(capture, true, true))
+	return write_settings(capture, true, true);
+}
+
+/* With our own search for the kernel's types; 1 when something is not found, as what modules have. */
+static int load_quickly(struct capture *capture)
+{
+	const char *types = NULL;
+	int result = 1;
+
+	if (!capture->faults.search && !has_root_on(capture, BTRFS_MAGIC) && !has_root_on(capture, OVERLAY_MAGIC))
+		types = types_begin(capture);
+	if (!types)
+		return 1;
+	if (open_object(capture, types) || choose_programs(capture))
+		result = -1;
+	else if (types_find(capture))
+		result = capture->lib.load(capture->object) != 0;
+	types_end(capture);
+	return result;
+}
+
+/* One load, in which libbpf searches the kernel's types; 1 when a hook is missing, or the kernel refuses a program. */
+static int load_all(struct capture *capture)
+{
+	if (open_object(capture, NULL) || choose_programs(capture))
 		return -1;
-	return capture->lib.load(capture->object) ? -2 : 0;
+	return capture->lib.load(capture->object) != 0;
 }
 
 static void note_missing(struct capture *capture, const char *hook)
@@ -332,10 +361,8 @@ static int load_what_exists(struct capture *capture)
 
 	if (!btf)
 		return capture_fail(capture, "the kernel's BTF cannot be read: %s", strerror(errno));
-	capture->lib.close(capture->object);
-	capture->object = open_object(capture);
-	if (!capture->object)
-		return capture_fail(capture, "libbpf cannot open the embedded BPF object: %s", last_message);
+	if (open_object(capture, NULL))
+		return -1;
 	while ((program = capture->lib.next_program(capture->object, program))) {
 		const char *name = capture->lib.program_name(program), *hook = hook_of(name);
 		char type[64];
@@ -370,7 +397,7 @@ static int attach_hook(struct capture *capture, struct bpf_program *program, con
 
 	if (capture->link_count == MAX_LINKS || ++capture->hook_number == capture->faults.hook)
 		return 0;
-	link = hook ? capture->lib.attach_raw(program, hook) : capture->lib.attach(program);
+	link = hook ? capture->lib.attach_raw(program, hook) : capture->lib.attach_trace(program);
 	hook = hook ? hook : capture->lib.program_name(program);
 	if (!link)
 		return capture_fail(capture, "hook %s cannot be attached: %s", hook, strerror(errno));
@@ -578,8 +605,10 @@ int dk_start(struct capture *capture)
 		files.rlim_cur = files.rlim_max; /* a folder that comes in is read with one descriptor a level */
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
-	result = load_all(capture);
-	if (result == -2)
+	result = load_quickly(capture);
+	if (result == 1)
+		result = load_all(capture);
+	if (result == 1)
 		result = load_what_exists(capture);
 	if (result || put_places(capture) || map_counters(capture) || map_described(capture))
 		return -1;

@@ -209,17 +209,25 @@ int process_exited(u64 *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct dk_task *state = bpf_task_storage_get(&tasks, task, 0, 0);
-	struct signal_struct *signal = task->signal;
 	struct dk_exit record = {0};
+	struct signal_struct *signal = 0;
+	int live = 0;
+	u32 flags = 0;
 
 	if (state && (has_untold(state) || state->is_loose))
 		tell_holes(state);
-	if (counters.watched && signal && !signal->live.counter)
+	read_field(&signal, task, signal);
+	read_field(&live, signal, live.counter);
+	if (counters.watched && signal && !live)
 		forget_owned();
 	if (!state || !state->is_recorded || task->pid != task->tgid)
 		return 0;
 	fill_header(&record.header, DK_EXIT, 0, sizeof(record));
-	record.status = signal && (signal->flags & SIGNAL_GROUP_EXIT) ? signal->group_exit_code : task->exit_code;
+	read_field(&flags, signal, flags);
+	if (flags & SIGNAL_GROUP_EXIT)
+		read_field(&record.status, signal, group_exit_code);
+	else
+		record.status = task->exit_code;
 	put(&record.header, sizeof(record), 0);
 	return 0;
 }

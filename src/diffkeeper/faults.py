@@ -10,7 +10,20 @@ import os
 from diffkeeper.errors import RecordError
 
 VARIABLE = "DIFFKEEPER_FAULTS"
-NAMES = ("ring", "segments", "stall", "probe", "table", "decode", "kill", "recursion", "hook", "kill_held", "freezer")
+NAMES = (
+    "ring",
+    "segments",
+    "stall",
+    "probe",
+    "table",
+    "decode",
+    "kill",
+    "recursion",
+    "hook",
+    "kill_held",
+    "freezer",
+    "search",
+)
 
 
 def from_environment() -> dict[str, int]:

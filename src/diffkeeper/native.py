@@ -122,7 +122,17 @@ class Progress:
     __hash__ = None  # type: ignore[assignment]  # it holds a dictionary
 
 
-_FAULTS = ("stall", "probe", "table", "decode", "kill", "recursion", "hook", "kill_held")  # as struct faults has them
+_FAULTS = (
+    "stall",
+    "probe",
+    "table",
+    "decode",
+    "kill",
+    "recursion",
+    "hook",
+    "kill_held",
+    "search",
+)  # as struct faults has them
 
 
 class _Faults(ctypes.Structure):

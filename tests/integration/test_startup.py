@@ -130,5 +130,36 @@ def test_what_python_would_print_at_its_exit_is_not_lost(tmp_path: Path) -> None
     assert done.stdout.startswith("diffkeeper ")
 
 
+# The tag of a program is a hash of its instructions after relocation.
+TAGS = f"""{PATH}
+import glob, os
+from diffkeeper import native
+here = os.stat(".")
+root = os.open(".", os.O_RDONLY)
+capture = native.Capture(native.CaptureSettings(
+    roots=(((here.st_dev >> 8 & 0xfff) << 20 | here.st_dev & 0xff, here.st_ino, 0),), root_fds=(root,), excluded=(),
+    trace_id=1, ring_bytes=1 << 20, spared_tgids=(os.getpid(),), faults={{"search": int(sys.argv[1])}},
+))
+capture.start()
+for path in glob.glob("/proc/self/fdinfo/*"):
+    words = open(path).read().split() if os.path.exists(path) else ()
+    if "prog_tag:" in words:
+        print(words[words.index("prog_tag:") + 1])
+capture.close()
+"""
+
+
+def _tags(searches: int, folder: Path) -> list[str]:
+    command = [sys.executable, "-c", TAGS, str(searches)]
+    return sorted(subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout.split())
+
+
+@pytest.mark.ebpf
+def test_programs_are_the_same_whoever_searches_the_kernel_s_types_for_them(tmp_path: Path) -> None:
+    ours, of_libbpf = _tags(0, tmp_path), _tags(1, tmp_path)
+    assert len(ours) > 10
+    assert ours == of_libbpf
+
+
 def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The kernel's types that the programs need, found in one pass over its BTF.
+ *
+ * libbpf searches all 130,000 of them once for each structure and each hook that it is asked for, a millisecond a time.
+ * It is given the few structures that the programs read, as a BTF of their own, and the numbers of the hooks.
+ */
+#ifndef DIFFKEEPER_KERNEL_TYPES_H
+#define DIFFKEEPER_KERNEL_TYPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct capture;
+
+/* Of bpf_object__open_mem, as of libbpf 1.0: it begins with its size, so that later versions may add to it. */
+struct open_options {
+	size_t size;
+	const char *name;
+	bool relaxed_maps;
+	const char *pin_root_path;
+	int : 32;
+	const char *kconfig;
+	const char *btf_path;
+};
+
+/* Have libbpf ask us; returns the path of a BTF that is filled later, NULL when that cannot be. */
+const char *types_begin(struct capture *capture);
+/* Find what the programs that are to be loaded need; false when something is not in the kernel itself. */
+bool types_find(struct capture *capture);
+/* Undo types_begin. */
+void types_end(struct capture *capture);
+
+#endif
