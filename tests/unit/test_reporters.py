@@ -130,6 +130,11 @@ def test_the_classic_timeline_is_the_prefix_alone():
         (line(Kind.EXPORT), "EXPORT   status.log"),
         (line(Kind.GAP, b"", detail=12, text=b"ring"), "GAP      12 lost (ring)"),
         (line(Kind.RESYNC, size=4), "RESYNC   status.log (4B)"),
+        (line(Kind.RESYNC, b"", node=1, meta=Meta(stat.S_IFDIR | 0o755, 0, 0, 0)), "RESYNC   ."),
+        (line(Kind.IMPORT, b"", node=1, marks=Mark.UNRESOLVED), 'IMPORT   "" (0B)'),
+        (line(Kind.SETFLAGS, text=b"flags", detail=0x20), "SETFLAGS status.log (flags 0x20)"),
+        (line(Kind.HELD, b"", enter_ns=983 * MS), "HELD     20.0 ms"),
+        (line(Kind.MOUNT, b"d", detail=1, text=b"tmpfs"), "MOUNT    d (tmpfs)"),
     ],
 )
 def test_every_operation_says_what_it_did(described, text):
@@ -380,6 +385,13 @@ def test_json_lines_hold_the_session_and_every_event():
         (line(Kind.SYMLINK, text=b"t"), {"target": "t"}),
         (line(Kind.SETXATTR, text=b"user.x", value=b"v"), {"xattr": "user.x", "value": "v"}),
         (line(Kind.REMOVEXATTR, text=b"user.x"), {"xattr": "user.x"}),
+        (line(Kind.SETFLAGS, text=b"flags", detail=32), {"inode_flags": 32, "sort": "flags", "flags": []}),
+        (line(Kind.HELD, b"", t_ns=30, enter_ns=10), {"duration_ns": 20}),
+        (line(Kind.MOUNT, text=b"xfs", detail=4), {"mounted": True, "recorded": False, "other_namespace": True}),
+        (line(Kind.MOUNT, text=b"xfs", detail=2), {"mounted": True, "recorded": True, "file_system": "xfs"}),
+        (line(Kind.RESYNC, detail=1), {"what": "gone"}),
+        (line(Kind.RESYNC, detail=4, text=b"user.x"), {"what": "xattr_gone", "xattr": "user.x"}),
+        (line(Kind.RESYNC, detail=6, offset=3, length=4), {"what": "extent", "offset": 3, "length": 4}),
     ],
 )
 def test_json_lines_hold_what_is_particular_to_an_operation(described, fields):

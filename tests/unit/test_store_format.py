@@ -12,6 +12,10 @@ from diffkeeper.errors import (
     NoSuchTraceError,
     StateDirectoryError,
 )
+from diffkeeper.model.event import Kind, Mark
+from diffkeeper.model.verdict import _DOUBTS, _LOSSES
+from diffkeeper.native import _LOST_CHANNELS
+from diffkeeper.processing.totals import Totals
 from diffkeeper.store import format as trace_format
 from diffkeeper.store.format import (
     FORMAT_VERSION,
@@ -24,7 +28,9 @@ from diffkeeper.store.format import (
     trace_state,
     write_session,
 )
+from diffkeeper.verification.result import Verification
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "trace-format.md"
 FACTS = SessionFacts(
     trace_id=2**64 - 1,
     argv=["cc", "-o", "a\udcff"],
@@ -114,10 +120,25 @@ def test_no_prefix_of_a_key_begins_another() -> None:
 
 
 def test_the_document_of_the_format_names_every_key_and_fact() -> None:
-    text = Path(__file__).parents[2].joinpath("docs", "trace-format.md").read_text()
+    text = DOCUMENT.read_text()
     source = Path(trace_format.__file__).read_text()
     for line in re.findall(r'^    [A-Z]+ = b"[^"]+"  # (m:|c:)(\S+)', source, re.MULTILINE):
         assert "`" + "".join(line) in text, line
     for name in [*SessionFacts.__dataclass_fields__, *RootFacts.__dataclass_fields__]:
         assert name == "extra" or f"`{name}`" in text, name
     assert f"format {FORMAT_VERSION}" in text
+
+
+def test_the_document_of_the_format_names_every_kind_and_mark_with_its_number() -> None:
+    text = DOCUMENT.read_text()
+    for member in (*Kind, *Mark):
+        assert re.search(rf"\b{member.value} {member.name}\b", text), member
+
+
+def test_the_document_of_the_format_names_every_counter() -> None:
+    text = DOCUMENT.read_text()
+    source = "".join(path.read_text() for path in Path(trace_format.__file__).parents[1].rglob("*.py"))
+    named = set(re.findall(r'count(?:er)?s\[f?"([a-z_]+)"\] \+?=', source))
+    counted = {*Totals().summary(), *Verification().counters(), *(f"lost_{channel}" for channel in _LOST_CHANNELS)}
+    for name in named | counted | set(_LOSSES) | set(_DOUBTS):
+        assert f"`{name}`" in text, name

@@ -21,7 +21,7 @@ from diffkeeper.cli.options import (
 from diffkeeper.errors import UsageError
 from diffkeeper.model.exported import ExportReport, Remark
 from diffkeeper.reporters import escape, jsonl
-from diffkeeper.reporters.info import size
+from diffkeeper.reporters.numbers import counted, size
 from diffkeeper.reporters.output import standard
 from diffkeeper.trace import Trace
 
@@ -103,7 +103,8 @@ def _exit_code(report: ExportReport, missing: Sequence[str]) -> int:
 
 def _tell(report: ExportReport, number: int, missing: Sequence[str], quiet: bool, verbose: bool) -> None:
     if report.entries or not report.unmatched:
-        say(f"{report.entries:,} entries, {size(report.bytes)}, as after @{number}, in {report.out}", quiet)
+        entries = counted(report.entries, "entry", "entries")
+        say(f"{entries}, {size(report.bytes)}, as after @{number}, in {report.out}", quiet)
     _tell_remarks("left out or not quite restored", report.skipped, verbose)
     _tell_remarks("perhaps not exact", report.inexact, verbose)
     if report.from_base:

@@ -20,6 +20,7 @@ from diffkeeper.engines.protocol import Engine
 from diffkeeper.errors import CommandNotExecutableError, CommandNotFoundError, DiffkeeperError, RecordError
 from diffkeeper.launch import environment_at_start
 from diffkeeper.recording import BASELINES, Outcome
+from diffkeeper.reporters.numbers import size
 from diffkeeper.sudo import become, find_invoker
 from diffkeeper.verification.result import DONE
 
@@ -280,7 +281,7 @@ class _BaselineBar:
         self._started = self._started or now
         if now - self._started > 1 and now - self._shown > 0.1:
             self._shown = now
-            _draw(f"diffkeeper: baseline: {entries:,} entries, {record_summary.size(content_bytes)}")
+            _draw(f"diffkeeper: baseline: {entries:,} entries, {size(content_bytes)}")
 
     def clear(self) -> None:
         if self._shown:

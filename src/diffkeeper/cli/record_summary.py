@@ -12,13 +12,13 @@ from diffkeeper.errors import DiffkeeperError
 from diffkeeper.model.clock import duration, precise
 from diffkeeper.recording import Outcome
 from diffkeeper.reporters import escape
+from diffkeeper.reporters.numbers import counted, size
 from diffkeeper.verification.result import DONE, OFF
 
 if TYPE_CHECKING:
     from diffkeeper.reporters.values import Line
 
 _DEFAULT_STATE_DIR = "diffkeeper-trace"
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
@@ -30,7 +30,7 @@ def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
     yield from _not_verified(outcome)
     living = outcome.facts.counters.get("living_on", 0)
     if living:
-        who = _count(living, "process that the command started lives", "processes that the command started live")
+        who = counted(living, "process that the command started lives", "processes that the command started live")
         yield f"diffkeeper: {who} on: from here on nothing is recorded"
     if not outcome.trace_path.is_dir():
         return  # it was deleted: there is nothing to look at
@@ -48,7 +48,7 @@ def _disturbed(outcome: Outcome) -> Iterator[str]:
     """Yield what the recording did to the command."""
     count = outcome.facts.counters.get("disturbed_opens", 0)
     if count:
-        opens = _count(count, "open with O_NONBLOCK", "opens with O_NONBLOCK")
+        opens = counted(count, "open with O_NONBLOCK", "opens with O_NONBLOCK")
         yield f"diffkeeper: {opens} failed with EAGAIN, perhaps on leased files; --no-leases avoids that"
 
 
@@ -65,7 +65,7 @@ def _not_verified(outcome: Outcome) -> Iterator[str]:
 
 
 def _entries(number: int) -> str:
-    return _count(number, "entry", "entries")
+    return counted(number, "entry", "entries")
 
 
 def _verified(outcome: Outcome) -> str:
@@ -73,7 +73,7 @@ def _verified(outcome: Outcome) -> str:
     facts = outcome.facts
     if facts.verification != DONE or facts.counters.get("differ"):
         return ""
-    return f", verified {_count(facts.counters.get('verified_files', 0), 'file', 'files')}"
+    return f", verified {counted(facts.counters.get('verified_files', 0), 'file', 'files')}"
 
 
 def _last_change(outcome: Outcome) -> Line | None:
@@ -112,9 +112,9 @@ def _counts(outcome: Outcome) -> str:
     taken = duration((outcome.facts.end_monotonic_ns or 0) - outcome.facts.start_monotonic_ns)
     if not outcome.facts.processed:
         return f"recorded for {taken}, {'NOT COMPLETE, ' if outcome.defects else ''}not yet processed."
-    changes = _count(counters.get("changes", 0), "change", "changes")
-    files = _count(counters.get("files", 0), "file", "files")
-    processes = _count(counters.get("processes", 0), "process", "processes")
+    changes = counted(counters.get("changes", 0), "change", "changes")
+    files = counted(counters.get("files", 0), "file", "files")
+    processes = counted(counters.get("processes", 0), "process", "processes")
     written = size(counters.get("bytes", 0))
     return f"{changes} to {files} by {processes} in {taken}, {written}, {completeness}{_verified(outcome)}."
 
@@ -126,16 +126,3 @@ def _ending(outcome: Outcome) -> str:
         number = os.WTERMSIG(outcome.wait_status)
         return f"Command was killed by signal {number} ({signal.strsignal(number)})."
     return f"Command exited {outcome.exit_code}."
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes for people, such as 4.1 MiB."""
-    for unit in _UNITS:
-        if count < 1024 or unit == _UNITS[-1]:
-            break
-        count /= 1024
-    return f"{int(count)} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -43,11 +43,9 @@ class Kind(IntEnum):
 
 
 # Event.detail of a RESYNC: 0, metadata or a name was corrected; or a name is gone; the bytes are replaced; an extended
-# attribute is set, or removed (``text`` is its name); bytes that were in doubt are right. Numbers of the trace format.
-# The bytes of an extent are replaced, others stay (EXTENT); without data: only the metadata was read again.
-RESYNC_REMOVED, RESYNC_CONTENT, RESYNC_XATTR, RESYNC_NO_XATTR, RESYNC_CONFIRMED = 1, 2, 3, 4, 5
-
-RESYNC_EXTENT = 6
+# attribute is set, or removed (``text`` is its name); bytes that were in doubt are right; the bytes of an extent are
+# replaced, others stay (without data: only the metadata was read again). Numbers of the trace format.
+RESYNC_REMOVED, RESYNC_CONTENT, RESYNC_XATTR, RESYNC_NO_XATTR, RESYNC_CONFIRMED, RESYNC_EXTENT = range(1, 7)
 
 # Event.detail of a MOUNT (``text`` is the kind of file system): what is seen there is not recorded, or it is, under its
 # own path below a root; or nothing is mounted there any more; or another mount namespace alone sees it.
@@ -64,9 +62,9 @@ class Mark(IntFlag):
     INEXACT = 4  # bytes were read later and may hold another writer's
     UNKNOWN_DATA = 8  # part of the bytes is not known
     UNRESOLVED = 16  # the name could not be placed in the tree
-    HOLE = 128  # no recorded call explains what changed; it was read again
     LATE = 32  # reached the recorder after later events had been numbered
     MAPPED = 64  # stored through a shared mapping, between enter_ns and exit_ns
+    HOLE = 128  # no recorded call explains what changed; it was read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +117,12 @@ class Event:
     meta: Meta | None = None  # of node, after the event
     parent_mtime_ns: int = 0  # 0: unchanged or unknown
     parent2_mtime_ns: int = 0
-    offset: int = 0  # WRITE, COPY, FALLOCATE
-    length: int = 0  # bytes written, copied; FALLOCATE range; OUTPUT bytes
+    offset: int = 0  # WRITE, COPY, FALLOCATE, RESYNC of an extent, GAP
+    length: int = 0  # bytes written, copied, lost; FALLOCATE range; OUTPUT bytes
     size: int = 0  # size of the file after the event
     data: tuple[Data, ...] = ()
     source: int = 0  # COPY: node that the bytes came from
     source_offset: int = 0
-    detail: int = 0  # SETFLAGS flags, FALLOCATE mode, EXIT wait status, OUTPUT stream, GAP count
-    text: bytes = b""  # SETFLAGS "flags" or "xflags", SYMLINK target, xattr name, EXEC exe, GAP channel
+    detail: int = 0  # SETFLAGS flags, FALLOCATE mode, EXIT wait status, OUTPUT stream, GAP count; RESYNC_*, MOUNT_*
+    text: bytes = b""  # SETFLAGS "flags" or "xflags", SYMLINK target, xattr name, EXEC exe, GAP channel, MOUNT type
     value: bytes = b""  # xattr value, EXEC argv joined by NUL

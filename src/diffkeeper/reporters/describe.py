@@ -71,7 +71,7 @@ def _with_length(line: Line) -> str:
 
 
 def _with_size(line: Line) -> str:
-    return escape.name(line.event.path) + _size(line.event)
+    return _path(line) + _size(line.event)
 
 
 def _size(event: Event) -> str:
@@ -80,7 +80,9 @@ def _size(event: Event) -> str:
 
 
 def _path(line: Line) -> str:
-    return escape.name(line.event.path)
+    """Return the path; that of the watch root, where there is one, is empty."""
+    event = line.event
+    return "." if not event.path and event.node and not event.marks & Mark.UNRESOLVED else escape.name(event.path)
 
 
 def _moved(line: Line) -> str:

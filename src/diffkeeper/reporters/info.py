@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.clock import duration, rfc3339
 from diffkeeper.reporters import escape
+from diffkeeper.reporters.numbers import counted, size
 from diffkeeper.reporters.output import Output
 from diffkeeper.reporters.values import ending
 
@@ -38,7 +39,8 @@ def _facts(info: TraceInfo) -> Iterator[tuple[str, str]]:
         yield "left out", f"{path} (mounted; record it with a --watch of its own)"
     yield "engine", info.engine + "".join(f"; except {exception}" for exception in info.engine_exceptions)
     yield "baseline", _baseline(info)
-    yield "changes", f"{info.events:,} events on {info.files:,} files by {info.processes:,} processes"
+    files, processes = counted(info.files, "file", "files"), counted(info.processes, "process", "processes")
+    yield "changes", f"{counted(info.events, 'event', 'events')} on {files} by {processes}"
     yield "operations", ", ".join(f"{count:,} {kind}" for kind, count in info.kinds.items()) or "none"
     yield "written", size(info.bytes_written)
     yield "on disk", f"journal {size(info.journal_bytes)}, store {size(info.store_bytes)}"
@@ -52,7 +54,7 @@ def _facts(info: TraceInfo) -> Iterator[tuple[str, str]]:
 def _holding(info: TraceInfo) -> Iterator[tuple[str, str]]:
     times = info.counters.get("held", 0)
     if times:
-        held = f"{times:,} {'time' if times == 1 else 'times'}, {info.counters['held_us'] / 1000:,.1f} ms in all"
+        held = f"{counted(times, 'time', 'times')}, {info.counters['held_us'] / 1000:,.1f} ms in all"
         yield "held", f"{held}: more changes came than could be taken"
 
 
@@ -83,7 +85,7 @@ def _mapped(info: TraceInfo) -> Iterator[tuple[str, str]]:
     if not count:
         return
     every = duration(counters.get("mapped_interval_ns", 0))
-    text = f"{count:,} {'file' if count == 1 else 'files'}, sampled every {every}"
+    text = f"{counted(count, 'file', 'files')}, sampled every {every}"
     if counters.get("mapped_late_rounds"):
         text += f"; {counters['mapped_late_rounds']:,} of {counters.get('mapped_rounds', 0):,} samples came later, "
         text += f"after {duration(counters.get('mapped_longest_ns', 0))} at most"
@@ -94,7 +96,8 @@ def _verification(info: TraceInfo) -> Iterator[tuple[str, str]]:
     counters = info.counters
     if info.verification == "done":
         files, entries = counters.get("verified_files", 0), counters.get("verified_entries", 0)
-        yield "verified", f"{files:,} files byte for byte, {entries:,} other entries by their metadata"
+        others = counted(entries, "other entry", "other entries")
+        yield "verified", f"{counted(files, 'file', 'files')} byte for byte, {others} by metadata"
     elif info.verification:
         yield "verified", f"no ({info.verification})"
     if info.differing:
@@ -104,13 +107,3 @@ def _verification(info: TraceInfo) -> Iterator[tuple[str, str]]:
 def _end(info: TraceInfo) -> str:
     after = "" if info.duration_ns is None else f" after {duration(info.duration_ns)}"
     return ending(info) + after
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for people, as ``812 B`` or ``4.1 MiB``."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"

@@ -15,7 +15,19 @@ from enum import Enum
 
 from diffkeeper.model.answers import Change, Entry, TraceInfo
 from diffkeeper.model.clock import rfc3339
-from diffkeeper.model.event import MOUNT_ENDS, MOUNT_SHOWS, Event, Kind
+from diffkeeper.model.event import (
+    MOUNT_ELSEWHERE,
+    MOUNT_ENDS,
+    MOUNT_SHOWS,
+    RESYNC_CONFIRMED,
+    RESYNC_CONTENT,
+    RESYNC_EXTENT,
+    RESYNC_NO_XATTR,
+    RESYNC_REMOVED,
+    RESYNC_XATTR,
+    Event,
+    Kind,
+)
 from diffkeeper.reporters import describe
 from diffkeeper.reporters.output import Output
 from diffkeeper.reporters.values import Line, Timeline
@@ -25,6 +37,14 @@ Json = dict[str, object]
 
 _WITH_OFFSET = frozenset({Kind.WRITE, Kind.COPY, Kind.FALLOCATE})
 _WITHOUT_FILE = frozenset({Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.GAP, Kind.HELD})
+_READINGS = {
+    RESYNC_REMOVED: "gone",
+    RESYNC_CONTENT: "content",
+    RESYNC_XATTR: "xattr",
+    RESYNC_NO_XATTR: "xattr_gone",
+    RESYNC_CONFIRMED: "confirmed",
+    RESYNC_EXTENT: "extent",
+}
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -152,10 +172,12 @@ def _particulars(line: Line) -> Json:
         case Kind.REMOVEXATTR:
             return text_fields("xattr", event.text)
         case Kind.SETFLAGS:
-            return {"flags": event.detail, **text_fields("sort", event.text)}
+            return {"inode_flags": event.detail, **text_fields("sort", event.text)}  # "flags" are those of the event
         case Kind.MOUNT:
             is_recorded, is_mounted = event.detail == MOUNT_SHOWS, event.detail != MOUNT_ENDS
-            return {"mounted": is_mounted, "recorded": is_recorded, **text_fields("file_system", event.text)}
+            elsewhere = {"other_namespace": True} if event.detail == MOUNT_ELSEWHERE else {}
+            named = text_fields("file_system", event.text)
+            return {"mounted": is_mounted, "recorded": is_recorded, **elsewhere, **named}
         case Kind.OUTPUT:
             return {"stream": describe.stream_name(event.detail), **text_fields("text", line.output)}
         case Kind.EXEC:
@@ -168,8 +190,19 @@ def _particulars(line: Line) -> Json:
             return {"duration_ns": event.t_ns - event.enter_ns}
         case Kind.GAP:
             return _loss(event)
+        case Kind.RESYNC:
+            return _reading(event)
         case _:
             return {}
+
+
+def _reading(event: Event) -> Json:
+    fields: Json = {"what": _READINGS.get(event.detail, "metadata")}
+    if event.text:
+        fields |= text_fields("xattr", event.text)
+    if event.detail == RESYNC_EXTENT:
+        fields |= {"offset": event.offset, "length": event.length}
+    return fields
 
 
 def _loss(event: Event) -> Json:
