@@ -155,7 +155,7 @@ static void operate(int fd)
 		/* Who has asked for the time gets a finer one at the next change; who has not may get the same. */
 		fstat(fd, &status);
 		fchmod(fd, 0640);
-		fchmod(fd, 0600);
+		fchmod(fd, 0644);
 	}
 	if (ftruncate(fd, 16 * BLOCK))
 		errno = 0;
@@ -172,7 +172,10 @@ static void operate(int fd)
 		pthread_join(thread, NULL);
 }
 
-/* A file without a name: no directory changes for it. In the trace's own directory, else in the root. */
+/*
+ * A file without a name: no directory changes for it. In the trace's own directory, else in the root. The owner of the
+ * trace may read it, whatever the mask: else no bytes of it were recorded.
+ */
 static int open_scratch(struct capture *capture, int root)
 {
 	int fd = -1;
@@ -181,7 +184,11 @@ static int open_scratch(struct capture *capture, int root)
 	if (capture->scratch_fd >= 0 && !fstat(capture->scratch_fd, &here) && !fstat(root, &there) &&
 		here.st_dev == there.st_dev)
 		fd = openat(capture->scratch_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	return fd >= 0 ? fd : openat(root, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0)
+		fd = openat(root, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		fchmod(fd, 0644);
+	return fd;
 }
 
 static uint64_t runs_of(struct capture *capture, const struct bpf_program *program)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from diffkeeper import Trace, UnknownContentError
+from diffkeeper.store.format import read_session
 from integration.ways import CannotRunError, Way, ways
 
 pytestmark = pytest.mark.ebpf
@@ -130,3 +131,19 @@ def test_stores_of_others_into_a_mapping_are_not_read_once_the_file_is_closed_to
         assert b"1" * 6 in written
         assert b"2" * 6 not in written
         assert not trace.info().is_complete
+
+
+@pytest.mark.parametrize("name", ["user", "sudo"])
+def test_a_user_sets_no_faults_and_no_program_path_for_the_helper(name: str) -> None:
+    """The helper runs as root: what a user's environment says must not reach it."""
+    with ways() as make:
+        way = make(name)
+        ran_as_root = way.home / "ran-as-root"
+        program = f"import os\nif os.geteuid() == 0: os.mkdir({str(ran_as_root)!r})\n"
+        (way.home / "sitecustomize.py").write_text(program)
+        variables = {"PATH": os.environ["PATH"], "DIFFKEEPER_FAULTS": "kill=1", "PYTHONPATH": str(way.home)}
+        result = way.run(way.recorded(["sh", "-c", "echo one > file"]), env=variables)
+        assert not ran_as_root.exists()
+        assert result.returncode == 0, result.stderr
+        facts = read_session(way.home / "trace")
+        assert (facts.complete, facts.engine_facts["faults"]) == (True, {}), facts
