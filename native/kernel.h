@@ -95,7 +95,12 @@ struct hlist_head {
 	struct hlist_node *first;
 } core;
 
+struct hlist_bl_node {
+	struct hlist_bl_node *next, **pprev;
+} core;
+
 struct dentry {
+	struct hlist_bl_node d_hash;
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;

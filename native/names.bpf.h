@@ -210,16 +210,25 @@ __noinline u32 forget_touched(struct dk_task *state, u32 i)
 	return 0;
 }
 
+/* A name is gone: where the other links of its file stand is to be found out. */
+static __always_inline u32 forget_files(struct dk_task *state)
+{
+	u32 directories = 0;
+
+	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
+		directories += forget_touched(state, i);
+	return directories;
+}
+
 /* Verdicts after names moved: void those of files, and all of them where a directory may have moved. True: an import.
  */
 static __always_inline int settle_verdicts(struct dk_task *state, u32 op)
 {
-	u32 directories = 0, sum = 0, inside, outside, files;
+	u32 directories, sum = 0, inside, outside, files;
 
 	if (!state)
 		return 0;
-	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
-		directories += forget_touched(state, i);
+	directories = forget_files(state);
 	if (directories > 1)
 		__sync_fetch_and_add(&counters.epoch, 1);
 	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
@@ -305,6 +314,8 @@ static __always_inline int record_name(struct call_args *args, struct dk_task *s
 		return 0;
 	if (plan.op == DK_OP_RENAME || plan.op == DK_OP_LINK)
 		is_import = settle_verdicts(state, plan.op);
+	else if (plan.op == DK_OP_UNLINK)
+		forget_files(state);
 	if (settings.has_touch_hooks && !any_touched_inside(state))
 		return 0;
 	fill_header(&record->header, DK_NAME, plan.op, 0);

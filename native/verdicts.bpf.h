@@ -66,19 +66,65 @@ static __always_inline int is_root_device(u32 dev)
 	return 0;
 }
 
+struct alias_search {
+	struct hlist_node *node;
+	struct dentry *found;
+};
+
+static __always_inline struct dentry *dentry_at(struct hlist_node *node)
+{
+	return (struct dentry *)((char *)node -
+				 (u64)__builtin_preserve_access_index(&((struct dentry *)0)->d_u.d_alias));
+}
+
+/* A name that was removed stays with its inode while somebody has that open: it leads to where the file is no more. */
+static __always_inline int is_removed(struct dentry *dentry)
+{
+	struct hlist_bl_node **link = 0;
+
+	read_field(&link, dentry, d_hash.pprev);
+	return !link;
+}
+
+static long search_step(u32 index, void *context)
+{
+	struct alias_search *search = context;
+
+	if (!search->node)
+		return 1;
+	if (!is_removed(dentry_at(search->node))) {
+		search->found = dentry_at(search->node);
+		return 1;
+	}
+	read_field(&search->node, search->node, next);
+	return 0;
+}
+
+/* A name that an inode has, 0: the kernel has none at hand. */
+static __always_inline struct dentry *present_alias(struct inode *inode)
+{
+	struct alias_search search = {0};
+
+	read_field(&search.node, inode, i_dentry.first);
+	bpf_loop(64, search_step, &search, 0);
+	return search.found;
+}
+
 static __always_inline u32 fresh_verdict(struct inode *inode, u32 dev)
 {
 	struct dentry *dentry = alias_of(inode);
-	u32 nlink = 0, answer;
+	u32 nlink = 0, answer, is_file = is_regular(mode_of(inode));
 
+	read_field(&nlink, inode, i_nlink);
+	if (dentry && is_file && nlink && is_removed(dentry))
+		dentry = present_alias(inode);
 	if (!dentry)
 		return UNKNOWN;
 	answer = walk_up((u64)dentry, dev);
 	if (answer == INSIDE)
 		return answer;
-	read_field(&nlink, inode, i_nlink);
 	/* Another link of it may stand below a root: user space knows. */
-	if (nlink > 1 && is_regular(mode_of(inode)))
+	if (nlink > 1 && is_file)
 		return UNKNOWN;
 	return answer;
 }
@@ -146,9 +192,9 @@ static long alias_step(u32 index, void *context)
 
 	if (!count->node)
 		return 1;
-	dentry = (struct dentry *)((char *)count->node -
-				   (u64)__builtin_preserve_access_index(&((struct dentry *)0)->d_u.d_alias));
-	if (walk_from(dentry, count->dev) == INSIDE) /* not walk_up: the verifier allows 8 calls, one in another */
+	dentry = dentry_at(count->node);
+	if (!is_removed(dentry) &&
+		walk_from(dentry, count->dev) == INSIDE) /* not walk_up: the verifier allows 8 calls, one in another */
 		count->inside++;
 	read_field(&count->node, count->node, next);
 	return count->inside >= 2;

@@ -330,7 +330,8 @@ class Resolver:
         node = self._ledger.find(seen.inode)
         kind = _ATTRIBUTE_KINDS.get(seen.op)
         if node is None or kind is None:
-            self._unknown(seen)
+            if seen.t_ns >= seen.enter_ns:  # else no call: read of a file that an import has displaced
+                self._unknown(seen)
             return
         marks = Mark(0) if seen.value_is_known else Mark.UNKNOWN_DATA
         path, meta = self._ledger.path(node), meta_of(seen.inode, node.meta)
