@@ -33,6 +33,8 @@ def main(arguments: list[str]) -> int:
         _say(f"failed {error}")
     except Exception as error:  # a defect of ours must not end in silence: the recorder shows this line
         _say(f"failed {type(error).__name__}: {error}")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # Python takes its handlers away some time before it ends
     return 1
 
 

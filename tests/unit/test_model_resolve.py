@@ -224,6 +224,19 @@ def test_a_tree_that_comes_in_is_imported_with_its_bytes(scene: Scene) -> None:
     assert not any(one.marks for one in events)
 
 
+def test_a_folder_from_outside_is_never_taken_for_the_one_that_it_came_from(scene: Scene) -> None:
+    scratch, top = folder(50), folder(20)
+    touched = (folder(2), top, scratch)
+    (event,) = scene.name(NameOp.RENAME, b"/out/d", *touched, path2=b"sub/d", outside=4)
+    assert (event.kind, event.path) == (Kind.IMPORT, b"sub/d")
+    assert scene.tree.by_identity(1, 50, 0) is None
+    again = scene.name(NameOp.RENAME, b"/out/o", *touched, path2=b"sub/d", outside=4)
+    assert again == []  # it had been read ahead of time
+    assert scene.paths() == {b"f", b"sub", b"sub/d"}
+    (event,) = scene.name(NameOp.RENAME, b"/out/e", folder(2), scratch, path2=b"sub/e", outside=2)
+    assert event.marks == Mark.UNRESOLVED
+
+
 def test_the_readings_of_an_import_may_come_later(scene: Scene) -> None:
     file = inode(21, size=3)
     (event,) = scene.name(NameOp.RENAME, b"/out/x", folder(50), folder(2), file, path2=b"sub/x")

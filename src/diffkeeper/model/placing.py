@@ -94,10 +94,9 @@ class Case:
         return [inode for inode, node in self.pairs if node is None and inode.nlink > 0 and accepts(inode.mode)]
 
     def came_in(self) -> list[Inode]:
-        """Return the touched directories that are not in the tree; of those, what stands inside, if anything does."""
-        unknown = self.unknown(stat.S_ISDIR)
+        """Return the touched directories that are not in the tree and, where that is known, do not stand outside."""
         outside = [inode for at, inode in enumerate(self.seen.touched) if self.seen.outside >> at & 1]
-        return [inode for inode in unknown if inode not in outside] or unknown
+        return [inode for inode in self.unknown(stat.S_ISDIR) if inode not in outside]
 
     @property
     def touches_outside(self) -> bool:
@@ -304,10 +303,13 @@ def incoming(case: Case, parent: Node, name: bytes, gone: Iterable[Node]) -> Ino
     ]
     # With RENAME_WHITEOUT another new inode stands at the old name.
     files = [inode for inode in files if not stat.S_ISCHR(inode.mode) or inode.rdev] or files
-    return files[0] if files else _incoming_directory(case, parent)
+    return files[0] if files else _incoming_directory(case, parent, name)
 
 
-def _incoming_directory(case: Case, parent: Node) -> Inode | None:
+def _incoming_directory(case: Case, parent: Node, name: bytes) -> Inode | None:
+    there = case.child(parent, name)  # in an import that was read later than this call
+    if there is not None and there.is_directory and case.is_touched(there) and not case.lost_a_link(there):
+        return case.inodes[there.number]
     unknown = case.came_in()
     inside = {entry.inode.identity for entry in case.entries}
     tops = {(entry.parent.dev, entry.parent.ino) for entry in case.entries}
