@@ -230,7 +230,7 @@ static bool reread_directory(struct capture *capture, const struct pending_hole 
 	struct dk_base parent = {
 		pending->record.inode.ino, pending->record.inode.dev, pending->record.inode.generation};
 	struct timespec real;
-	struct stat status;
+	struct stat status, after;
 	size_t length;
 	char *names = list_names(fd, &status, &length);
 	int64_t since_ns;
@@ -254,6 +254,11 @@ static bool reread_directory(struct capture *capture, const struct pending_hole 
 			close(below);
 	}
 	free(names);
+	/* What the names lead to was read after they were: of no use if they have changed since. */
+	if (fstat(fd, &after) || !is_unchanged(&status, &after)) {
+		end_reading(capture, &reading, EAGAIN, true, "", 0);
+		return false;
+	}
 	end_reading(capture, &reading, 0, true, "", 0);
 	return true;
 }
