@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from oracle.file_systems import NAMES, FileSystemUnavailableError, Place, file_s
 from oracle.freezer import FreezerUnavailableError
 from oracle.judge import Finding, Verdict, judge
 from oracle.recorded import Bench, WorkloadFailedError, record_workload
-from oracle.table import Row, conditions_of, write_table
+from oracle.table import Row, conditions_of, has_section, write_table
 from oracle.workloads import Workload, load_workloads
 
 _MOST_ROUNDS = 8  # of a workload that is over before it could be held still often enough
@@ -31,6 +32,9 @@ def main() -> int:
     if unknown:
         sys.exit(f"no such workload: {', '.join(sorted(unknown))}")
     chosen = options.workloads or [name for name, each in workloads.items() if each.quick or not options.quick]
+    for section in options.fs or [options.section]:
+        if options.table and not has_section(options.table, section):
+            sys.exit(f"{options.table} has no section for {section}")  # now, and not when it has all been run
     right = [_run_on(place, [workloads[name] for name in chosen], options) for place in options.fs or [""]]
     return 0 if all(right) else 1
 
@@ -51,14 +55,20 @@ def _run_on(name: str, chosen: list[Workload], options: argparse.Namespace) -> b
 
 def _run_all(chosen: list[Workload], options: argparse.Namespace, place: Place | None, section: str) -> bool:
     """Run workloads one after another, and write the table if one is wanted; say whether all were right."""
-    rows, is_right = [], True
+    rows, is_right, started = [], True, time.monotonic()
     for workload in chosen:
-        row, passed = _run(workload, options, place)
+        row, passed = _run(workload, options, place, started)
         rows.append(row)
         is_right &= passed
+        took_s = time.monotonic() - started
         if options.table:
-            write_table(rows, options.table, section, conditions_of(options.instants, options.seed, section))
+            write_table(rows, options.table, section, conditions_of(options.instants, options.seed, section, took_s))
+    print(f"{len(rows)} workloads in {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
     return is_right
+
+
+def _is_over(options: argparse.Namespace, started: float) -> bool:
+    return time.monotonic() - started > options.minutes * 60
 
 
 def _parse() -> argparse.Namespace:
@@ -74,6 +84,9 @@ def _parse() -> argparse.Namespace:
         "--fill", action="store_true", help="again, with the next seed, until there are that many instants"
     )
     parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="begin nothing more after so many, on each file system"
+    )
+    parser.add_argument(
         "--fs", action="append", choices=NAMES, help="on a fresh file system of that kind, mounted here"
     )
     parser.add_argument("--dir", type=Path, help="where to work: which file system is tested")
@@ -85,9 +98,9 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(workload: Workload, options: argparse.Namespace, place: Place | None) -> tuple[Row, bool]:
+def _run(workload: Workload, options: argparse.Namespace, place: Place | None, started: float) -> tuple[Row, bool]:
     """Run one workload as often as asked for, and print what was found."""
-    obstacle = workload.obstacle()
+    obstacle = "the time was up" if _is_over(options, started) else workload.obstacle()
     if obstacle is not None:
         print(f"{workload.name:16} skipped: {obstacle}", flush=True)
         return Row(workload, None, skipped=f"not run: {obstacle}"), True
@@ -97,7 +110,8 @@ def _run(workload: Workload, options: argparse.Namespace, place: Place | None) -
         passed &= verdict is not None and not verdict.faults(bool(workload.marked))
         total += verdict or Verdict()
         seconds += took
-        if verdict is None or (options.fill and number + 1 >= options.rounds and total.instants >= options.instants):
+        is_filled = options.fill and number + 1 >= options.rounds and total.instants >= options.instants
+        if verdict is None or is_filled or _is_over(options, started):
             break
     return Row(workload, total, seconds), passed
 

@@ -43,19 +43,39 @@ def table_of(rows: list[Row]) -> str:
     return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
 
 
+class NoSuchSectionError(Exception):
+    """Report a document that has no comments for a table: it is not written over."""
+
+
+def has_section(file: Path, place: str) -> bool:
+    """Say whether a table can be written: into a document that has the comments of ``place``, or into a new file."""
+    return not file.exists() or re.search(_section(place), file.read_text(), flags=re.DOTALL) is not None
+
+
 def write_table(rows: list[Row], file: Path, place: str, conditions: str) -> None:
-    """Write a table; into a document that has the comments of ``place``, between them."""
+    """Write a table, into a document between the comments of ``place``. Raises NoSuchSectionError if it has none."""
     text = f"{conditions}\n\n{table_of(rows)}"
-    former = file.read_text() if file.exists() else ""
+    if not file.exists():
+        file.write_text(f"<!-- oracle: {place} -->\n{text}<!-- end of oracle: {place} -->\n")
+        return
     written, count = re.subn(
-        _BETWEEN.format(place=re.escape(place)), lambda found: found[1] + text + found[2], former, flags=re.DOTALL
+        _section(place), lambda found: found[1] + text + found[2], file.read_text(), flags=re.DOTALL
     )
-    file.write_text(written if count else text)
+    if not count:
+        raise NoSuchSectionError(f"{file} has no section for {place}")
+    file.write_text(written)
 
 
-def conditions_of(instants: int, seed: int, kind: str) -> str:
-    """Say under which conditions a table came about."""
+def _section(place: str) -> str:
+    return _BETWEEN.format(place=re.escape(place))
+
+
+def conditions_of(instants: int, seed: int, kind: str, took_s: float) -> str:
+    """Say under which conditions a table came about; ``took_s`` is the time of all of it."""
     system = os.uname()
     release = re.sub(r"[^\d.].*", "", system.release)
     machine = f"Linux {release}, {system.machine}, {os.cpu_count()} processors"
-    return f"{machine}, {kind}; {instants} instants asked for, seed {seed}."
+    load = os.getloadavg()[2]
+    return (
+        f"{machine} (load {load:.0f}), {kind}; {instants} instants asked for, seed {seed}; {took_s / 60:.0f} minutes."
+    )

@@ -20,7 +20,7 @@ from oracle.manifest import Difference, compare
 from oracle.mapped import mapped_inodes
 from oracle.marks import Marks
 from oracle.stepwise import read_steps, without_digests
-from oracle.table import Row, write_table
+from oracle.table import NoSuchSectionError, Row, has_section, write_table
 from oracle.workloads import HERE, Workload, load_workloads
 
 
@@ -161,6 +161,19 @@ def test_a_table_goes_between_its_comments_and_nowhere_else(tmp_path: Path) -> N
     assert text.startswith("before\n<!-- oracle: disk -->\nconditions\n\n| workload |")
     assert "| `w` | a/b | 1,234 | 1.5 s | 6 | 5 | 0 | 0 | 1 | 7 | 0 | 0 |\n" in text
     assert text.endswith("<!-- end of oracle: disk -->\nafter\n")
+
+
+def test_a_document_without_the_section_is_left_as_it_is(tmp_path: Path) -> None:
+    document = tmp_path / "document.md"
+    document.write_text("all about it\n")
+    assert not has_section(document, "disk")
+    with pytest.raises(NoSuchSectionError):
+        write_table([], document, "disk", "conditions")
+    assert document.read_text() == "all about it\n"
+    for conditions in ("first", "second"):
+        write_table([], tmp_path / "new.md", "disk", conditions)
+    assert "\nsecond\n" in (tmp_path / "new.md").read_text()
+    assert "first" not in (tmp_path / "new.md").read_text()
 
 
 @pytest.mark.parametrize(
