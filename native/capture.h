@@ -24,7 +24,7 @@
 
 enum { COUNTERS_BYTES = 4096, DESCRIBED_BYTES = 8192 };
 _Static_assert(sizeof(struct dk_counters) <= COUNTERS_BYTES, "the counters are mapped as one page");
-enum { MAX_ROOTS = 64, MAX_LINKS = 32, MAX_HOLES = 64, ERROR_BYTES = 1024 };
+enum { MAX_ROOTS = 64, MAX_LINKS = 32, MAX_PROGRAMS = 64, MAX_HOLES = 64, ERROR_BYTES = 1024 };
 
 /* libbpf, by name: it is opened at run time. */
 struct bpf_object;
@@ -49,6 +49,8 @@ struct library {
 	struct bpf_link *(*attach_raw)(const struct bpf_program *, const char *);
 	int (*detach)(struct bpf_link *);
 	struct bpf_map *(*find_map)(const struct bpf_object *, const char *);
+	struct bpf_map *(*next_map)(const struct bpf_object *, const struct bpf_map *);
+	int (*reuse_fd)(struct bpf_map *, int);
 	int (*map_fd)(const struct bpf_map *);
 	int (*set_max_entries)(struct bpf_map *, uint32_t);
 	void *(*initial_value)(struct bpf_map *, size_t *);
@@ -140,7 +142,9 @@ struct pending_hole {
 
 struct capture {
 	struct library lib;
-	struct bpf_object *object;
+	struct bpf_object *object, *second;	    /* all maps are of the first */
+	struct bpf_program *programs[MAX_PROGRAMS]; /* that were loaded, of both */
+	int program_count;
 	struct bpf_link *links[MAX_LINKS];
 	char hooks[MAX_LINKS][32];
 	int link_count;
@@ -196,7 +200,12 @@ int capture_fail(struct capture *capture, const char *format, ...);
 int bind_library(struct capture *capture);
 /* Run a program that is not attached; -1 with errno. */
 int run_program(int program, const uint64_t *context, uint32_t size);
-int find_program(struct capture *capture, const char *name);
+struct bpf_program *find_program(struct capture *capture, const char *name);
+int program_named(struct capture *capture, const char *name);
+bool is_wanted(struct capture *capture, const char *program, bool is_new_kernel);
+struct bpf_object *open_programs(struct capture *capture, const char *types);
+/* Leave for loading the programs of one half that are wanted. */
+void choose_half(struct capture *capture, struct bpf_object *object, bool is_second);
 void attach_for_requests(struct capture *capture);
 /* Read back the bytes of a record that came by reference. */
 void read_what_is_missing(struct capture *capture, const struct dk_header *header);

@@ -5,6 +5,7 @@
  */
 #include "kernel_types.h"
 #include "capture.h"
+#include "second.h"
 
 #include <linux/bpf.h>
 #include <linux/btf.h>
@@ -56,7 +57,7 @@ static struct {
 	int handler;
 	int fd;
 	char path[32];
-	struct library *lib;
+	struct capture *capture;
 	struct {
 		const char *name;
 		uint32_t id;
@@ -74,9 +75,10 @@ static struct {
 
 static int prepare(struct bpf_program *program, struct load_options *options, long cookie)
 {
-	const char *hook = found.lib->section_name(program) + HOOK_SECTION;
+	const char *hook = found.capture->lib.section_name(program) + HOOK_SECTION;
 
 	(void)cookie;
+	second_begin(true); /* the maps come before the programs */
 	for (int i = 0; i < found.hook_count; i++)
 		if (!strcmp(found.hooks[i].name, hook))
 			options->attach_btf_id = found.hooks[i].id;
@@ -88,7 +90,7 @@ const char *types_begin(struct capture *capture)
 	const struct handler_options options = {.size = sizeof(options), .prepare = prepare};
 
 	memset(&found, 0, sizeof(found));
-	found.lib = &capture->lib;
+	found.capture = capture;
 	found.fd = memfd_create("diffkeeper-btf", MFD_CLOEXEC);
 	if (found.fd < 0)
 		return NULL;
@@ -239,7 +241,8 @@ static bool want_hooks(struct capture *capture)
 	while ((program = capture->lib.next_program(capture->object, program))) {
 		const char *section = capture->lib.section_name(program);
 
-		if (!capture->lib.autoload(program) || strncmp(section, "tp_btf/", HOOK_SECTION))
+		if (!is_wanted(capture, capture->lib.program_name(program), true) ||
+			strncmp(section, "tp_btf/", HOOK_SECTION))
 			continue;
 		if (found.hook_count == HOOKS)
 			return false;

@@ -27,6 +27,8 @@ static const struct {
 	{"bpf_program__attach_raw_tracepoint", offsetof(struct library, attach_raw)},
 	{"bpf_link__destroy", offsetof(struct library, detach)},
 	{"bpf_object__find_map_by_name", offsetof(struct library, find_map)},
+	{"bpf_object__next_map", offsetof(struct library, next_map)},
+	{"bpf_map__reuse_fd", offsetof(struct library, reuse_fd)},
 	{"bpf_map__fd", offsetof(struct library, map_fd)},
 	{"bpf_map__set_max_entries", offsetof(struct library, set_max_entries)},
 	{"bpf_map__initial_value", offsetof(struct library, initial_value)},
@@ -53,19 +55,22 @@ __thread char last_message[ERROR_BYTES];
 static int keep_message(int level, const char *format, va_list arguments)
 {
 	static char text[1 << 16];
+	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 	size_t had = strlen(last_message), got, cut;
 
 	if (level != 0)
 		return 0;
+	pthread_mutex_lock(&mutex);
 	vsnprintf(text, sizeof(text), format, arguments);
 	got = strlen(text);
 	if (got >= sizeof(last_message)) {
 		strcpy(last_message, text + got - sizeof(last_message) + 1);
-		return 0;
+	} else {
+		cut = had + got < sizeof(last_message) ? 0 : had + got - sizeof(last_message) + 1;
+		memmove(last_message, last_message + cut, had - cut + 1);
+		strcat(last_message, text);
 	}
-	cut = had + got < sizeof(last_message) ? 0 : had + got - sizeof(last_message) + 1;
-	memmove(last_message, last_message + cut, had - cut + 1);
-	strcat(last_message, text);
+	pthread_mutex_unlock(&mutex);
 	return 0;
 }
 

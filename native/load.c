@@ -5,6 +5,7 @@
  */
 #include "capture.h"
 #include "kernel_types.h"
+#include "second.h"
 
 #include <errno.h>
 #include <linux/bpf.h>
@@ -277,7 +278,7 @@ static bool has_other_root_than(struct capture *capture, uint32_t magic)
 	return false;
 }
 
-static bool is_wanted(struct capture *capture, const char *program, bool is_new_kernel)
+bool is_wanted(struct capture *capture, const char *program, bool is_new_kernel)
 {
 	if (!strcmp(program, "touch_ext4") || !strcmp(program, "request_submitted_old"))
 		return !is_new_kernel;
@@ -295,15 +296,20 @@ static bool is_wanted(struct capture *capture, const char *program, bool is_new_
 }
 
 /* types: where the kernel's types are to be read, NULL: where libbpf finds them. */
-static int open_object(struct capture *capture, const char *types)
+struct bpf_object *open_programs(struct capture *capture, const char *types)
 {
 	struct open_options options = {.size = sizeof(options), .btf_path = types};
 	size_t size = diffkeeper_bpf_object_end - diffkeeper_bpf_object;
 
 	last_message[0] = 0;
+	return capture->lib.open_mem(diffkeeper_bpf_object, size, &options);
+}
+
+static int open_object(struct capture *capture, const char *types)
+{
 	if (capture->object)
 		capture->lib.close(capture->object);
-	capture->object = capture->lib.open_mem(diffkeeper_bpf_object, size, &options);
+	capture->object = open_programs(capture, types);
 	if (!capture->object)
 		return capture_fail(capture, "libbpf cannot open the embedded BPF object: %s", last_message);
 	return 0;
@@ -320,6 +326,38 @@ static int choose_programs(struct capture *capture)
 	return write_settings(capture, true, true);
 }
 
+void choose_half(struct capture *capture, struct bpf_object *object, bool is_second)
+{
+	struct bpf_program *program = NULL;
+
+	while ((program = capture->lib.next_program(object, program))) {
+		const char *name = capture->lib.program_name(program);
+
+		capture->lib.set_autoload(
+			program, is_wanted(capture, name, true) && is_of_second_half(name) == is_second);
+	}
+}
+
+/* 1 when either was not loaded. */
+static int load_halves(struct capture *capture, const char *types)
+{
+	bool is_loaded;
+
+	choose_half(capture, capture->object, false);
+	if (!second_start(capture, types))
+		return 1;
+	is_loaded = !capture->lib.load(capture->object);
+	if (second_wait() && is_loaded)
+		return 0;
+	if (capture->ring)
+		capture->lib.ring_free(capture->ring);
+	if (capture->second)
+		capture->lib.close(capture->second);
+	capture->ring = NULL;
+	capture->second = NULL;
+	return 1;
+}
+
 /* With our own search for the kernel's types; 1 when something is not found, as what modules have. */
 static int load_quickly(struct capture *capture)
 {
@@ -333,7 +371,7 @@ static int load_quickly(struct capture *capture)
 	if (open_object(capture, types) || choose_programs(capture))
 		result = -1;
 	else if (types_find(capture))
-		result = capture->lib.load(capture->object) != 0;
+		result = load_halves(capture, types);
 	types_end(capture);
 	return result;
 }
@@ -428,15 +466,22 @@ static int attach_raw(struct capture *capture, struct bpf_program *program)
 	return count;
 }
 
-static int attach_all(struct capture *capture)
+static void list_programs(struct capture *capture, struct bpf_object *object)
 {
 	struct bpf_program *program = NULL;
 
-	while ((program = capture->lib.next_program(capture->object, program))) {
-		const char *name = capture->lib.program_name(program);
+	while (object && (program = capture->lib.next_program(object, program)))
+		if (capture->lib.autoload(program) && capture->program_count < MAX_PROGRAMS)
+			capture->programs[capture->program_count++] = program;
+}
+
+static int attach_all(struct capture *capture)
+{
+	for (int i = 0; i < capture->program_count; i++) {
+		struct bpf_program *program = capture->programs[i];
 		int raw;
 
-		if (!capture->lib.autoload(program) || capture->link_count == MAX_LINKS || is_asked(name))
+		if (capture->link_count == MAX_LINKS || is_asked(capture->lib.program_name(program)))
 			continue;
 		raw = attach_raw(capture, program);
 		if (raw < 0 || (!raw && attach_hook(capture, program, NULL)))
@@ -448,13 +493,10 @@ static int attach_all(struct capture *capture)
 /* The hook that only requests need, when the first is seen: nobody else's switches from task to task are to cost. */
 void attach_for_requests(struct capture *capture)
 {
-	struct bpf_program *program = NULL;
+	struct bpf_program *program = find_program(capture, "request_ended");
 
-	if (capture->request_link)
-		return;
-	while ((program = capture->lib.next_program(capture->object, program)))
-		if (!strcmp(capture->lib.program_name(program), "request_ended"))
-			capture->request_link = capture->lib.attach_raw(program, "sched_switch");
+	if (program && !capture->request_link)
+		capture->request_link = capture->lib.attach_raw(program, "sched_switch");
 }
 
 int run_program(int program, const uint64_t *context, uint32_t size)
@@ -468,15 +510,21 @@ int run_program(int program, const uint64_t *context, uint32_t size)
 	return syscall(SYS_bpf, BPF_PROG_TEST_RUN, &attributes, sizeof(attributes));
 }
 
-/* The descriptor of a program that was loaded, or a negative number. */
-int find_program(struct capture *capture, const char *name)
+/* A program that was loaded, or NULL. */
+struct bpf_program *find_program(struct capture *capture, const char *name)
 {
-	struct bpf_program *program = NULL;
+	for (int i = 0; i < capture->program_count; i++)
+		if (!strcmp(capture->lib.program_name(capture->programs[i]), name))
+			return capture->programs[i];
+	return NULL;
+}
 
-	while ((program = capture->lib.next_program(capture->object, program)))
-		if (!strcmp(capture->lib.program_name(program), name))
-			return capture->lib.program_fd(program);
-	return -1;
+/* Its descriptor, or a negative number. */
+int program_named(struct capture *capture, const char *name)
+{
+	struct bpf_program *program = find_program(capture, name);
+
+	return program ? capture->lib.program_fd(program) : -1;
 }
 
 static int run_probe(int program, uint64_t fd, uint64_t page, uint64_t address)
@@ -528,7 +576,7 @@ static bool try_bases(struct capture *capture, int program, int fd, const unsign
 
 static bool run_named_probe(struct capture *capture, const char *name)
 {
-	int program = find_program(capture, name);
+	int program = program_named(capture, name);
 
 	return program >= 0 && !run_probe(program, 0, 0, 0);
 }
@@ -548,7 +596,7 @@ static void find_page_cache(struct capture *capture)
 {
 	unsigned char truth[16 << 12];
 	bool is_found = false;
-	int fd = memfd_create("diffkeeper", MFD_CLOEXEC), program = find_program(capture, "probe");
+	int fd = memfd_create("diffkeeper", MFD_CLOEXEC), program = program_named(capture, "probe");
 
 	if (fd >= 0 && program >= 0 && getrandom(truth, sizeof(truth), 0) == sizeof(truth) &&
 		write(fd, truth, sizeof(truth)) == sizeof(truth))
@@ -580,7 +628,6 @@ static int map_counters(struct capture *capture)
 static int map_described(struct capture *capture)
 {
 	struct bpf_map *map = capture->lib.find_map(capture->object, ".data.described");
-	struct bpf_program *program = NULL;
 	void *mapped = MAP_FAILED;
 
 	if (map)
@@ -588,9 +635,7 @@ static int map_described(struct capture *capture)
 	if (mapped == MAP_FAILED)
 		return capture_fail(capture, "the answers of the BPF programs cannot be mapped: %s", strerror(errno));
 	capture->described = mapped;
-	while ((program = capture->lib.next_program(capture->object, program)))
-		if (!strcmp(capture->lib.program_name(program), "describe"))
-			capture->describe_fd = capture->lib.program_fd(program);
+	capture->describe_fd = program_named(capture, "describe");
 	return 0;
 }
 
@@ -610,12 +655,14 @@ int dk_start(struct capture *capture)
 		result = load_all(capture);
 	if (result == 1)
 		result = load_what_exists(capture);
+	list_programs(capture, capture->object);
+	list_programs(capture, capture->second);
 	if (result || put_places(capture) || map_counters(capture) || map_described(capture))
 		return -1;
 	if (find_inner_layouts(capture))
 		return -1;
 	find_page_cache(capture);
-	if (attach_all(capture) || open_ring(capture))
+	if (attach_all(capture) || (!capture->ring && open_ring(capture)))
 		return -1;
 	try_hooks(capture);
 	return 0;

@@ -16,15 +16,13 @@ enum { MISSES_EVERY_NS = 500000000 };
 /* Misses of every program: it was wanted while it ran on the same processor. */
 static uint64_t recursion_misses(struct capture *capture)
 {
-	struct bpf_program *program = NULL;
 	uint64_t sum = capture->faults.recursion;
 
-	while ((program = capture->lib.next_program(capture->object, program))) {
+	for (int i = 0; i < capture->program_count; i++) {
 		struct bpf_prog_info info = {0};
 		uint32_t size = sizeof(info);
 
-		if (capture->lib.autoload(program) &&
-			!capture->lib.program_info(capture->lib.program_fd(program), &info, &size))
+		if (!capture->lib.program_info(capture->lib.program_fd(capture->programs[i]), &info, &size))
 			sum += info.recursion_misses;
 	}
 	return sum;

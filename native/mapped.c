@@ -649,7 +649,7 @@ int mapped_start(struct capture *capture)
 	mapped->looked_bytes = (sizeof(struct dk_looked) + 4095) & ~4095ul;
 	mapped->looked =
 		mmap(NULL, mapped->looked_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, capture->lib.map_fd(map), 0);
-	mapped->program = find_program(capture, "look");
+	mapped->program = program_named(capture, "look");
 	if (mapped->looked == MAP_FAILED || mapped->program < 0) {
 		free(mapped);
 		return capture_fail(capture, "shared mappings cannot be looked at: %s", strerror(errno));

@@ -234,6 +234,8 @@ void dk_close(struct capture *capture)
 		munmap(capture->counters, COUNTERS_BYTES);
 	if (capture->described)
 		munmap(capture->described, DESCRIBED_BYTES);
+	if (capture->second)
+		capture->lib.close(capture->second);
 	if (capture->object)
 		capture->lib.close(capture->object);
 	free(capture->kept);

@@ -219,12 +219,11 @@ static bool must_run(int root, const char *name)
 
 static void judge_programs(struct capture *capture, int root)
 {
-	struct bpf_program *program = NULL;
-
-	while ((program = capture->lib.next_program(capture->object, program))) {
+	for (int i = 0; i < capture->program_count; i++) {
+		const struct bpf_program *program = capture->programs[i];
 		const char *name = capture->lib.program_name(program);
 
-		if (capture->lib.autoload(program) && must_run(root, name) && !runs_of(capture, program))
+		if (must_run(root, name) && !runs_of(capture, program))
 			add_silent(capture, name);
 	}
 }
