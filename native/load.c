@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <linux/bpf.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -338,11 +339,20 @@ void choose_half(struct capture *capture, struct bpf_object *object, bool is_sec
 	}
 }
 
+static bool has_one_processor(void)
+{
+	cpu_set_t processors;
+
+	return !sched_getaffinity(0, sizeof(processors), &processors) && CPU_COUNT(&processors) == 1;
+}
+
 /* 1 when either was not loaded. */
 static int load_halves(struct capture *capture, const char *types)
 {
 	bool is_loaded;
 
+	if (has_one_processor())
+		return capture->lib.load(capture->object) != 0;
 	choose_half(capture, capture->object, false);
 	if (!second_start(capture, types))
 		return 1;

@@ -11,7 +11,7 @@
 static struct {
 	pthread_t thread;
 	sem_t maps; /* of the first half exist, or never will */
-	bool was_told, has_maps, is_loaded;
+	bool is_running, was_told, has_maps, is_loaded;
 	const char *types;
 } second;
 
@@ -59,12 +59,13 @@ bool second_start(struct capture *capture, const char *types)
 	second.types = types;
 	if (sem_init(&second.maps, 0, 0))
 		return false;
-	return !pthread_create(&second.thread, NULL, load_second, capture);
+	second.is_running = !pthread_create(&second.thread, NULL, load_second, capture);
+	return second.is_running;
 }
 
 void second_begin(bool has_maps)
 {
-	if (second.was_told)
+	if (!second.is_running || second.was_told)
 		return;
 	second.was_told = true;
 	second.has_maps = has_maps;
@@ -76,5 +77,6 @@ bool second_wait(void)
 	second_begin(false);
 	pthread_join(second.thread, NULL);
 	sem_destroy(&second.maps);
+	second.is_running = false;
 	return second.is_loaded;
 }
