@@ -138,7 +138,7 @@ here = os.stat(".")
 root = os.open(".", os.O_RDONLY)
 capture = native.Capture(native.CaptureSettings(
     roots=(((here.st_dev >> 8 & 0xfff) << 20 | here.st_dev & 0xff, here.st_ino, 0),), root_fds=(root,), excluded=(),
-    trace_id=1, ring_bytes=1 << 20, spared_tgids=(os.getpid(),), faults={{"search": int(sys.argv[1])}},
+    trace_id=1, ring_bytes=1 << 20, faults={{"search": int(sys.argv[1])}},
 ))
 capture.start()
 for path in glob.glob("/proc/self/fdinfo/*"):
