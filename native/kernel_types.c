@@ -85,6 +85,17 @@ static int prepare(struct bpf_program *program, struct load_options *options, lo
 	return 0;
 }
 
+/* libbpf 1.1 frees its list when the last handler goes, and uses it again: one that is for nothing stays. */
+static bool keep_list(struct capture *capture)
+{
+	const struct handler_options options = {.size = sizeof(options)};
+	static int kept;
+
+	if (kept <= 0)
+		kept = capture->lib.register_handler("diffkeeper", BPF_PROG_TYPE_TRACING, 0, &options);
+	return kept > 0;
+}
+
 const char *types_begin(struct capture *capture)
 {
 	const struct handler_options options = {.size = sizeof(options), .prepare = prepare};
@@ -94,7 +105,9 @@ const char *types_begin(struct capture *capture)
 	found.fd = memfd_create("diffkeeper-btf", MFD_CLOEXEC);
 	if (found.fd < 0)
 		return NULL;
-	found.handler = capture->lib.register_handler("tp_btf+", BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP, &options);
+	if (keep_list(capture))
+		found.handler =
+			capture->lib.register_handler("tp_btf+", BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP, &options);
 	if (found.handler <= 0) {
 		close(found.fd);
 		return NULL;
