@@ -89,6 +89,7 @@ struct losses {
 	uint64_t misses;		 /* recursion_misses of all programs */
 	uint64_t checked_ns;
 	uint64_t misses_checked_ns;
+	uint64_t last_ns;     /* when something was lost last, as far as is known */
 	uint32_t known_count; /* of what the table held: */
 	struct dk_loss_key keys[DK_LOSSES_MAX];
 	uint64_t counts[DK_LOSSES_MAX];
@@ -132,6 +133,31 @@ struct faults {
 	uint32_t search;    /* libbpf searches the kernel's types */
 };
 
+/* A file of which something is in doubt. */
+struct pending_doubt {
+	struct dk_inode inode;
+	uint64_t begin, end;
+	uint64_t due_ns;
+	uint32_t pid;
+	bool is_touch; /* anything of it, and its attributes */
+	bool is_waiting;
+};
+
+/* Recent writes to one file that are not put in order by its lock, or that were read later. */
+enum { RECENT_FILES = 256, RECENT_WRITES = 8, MAX_DOUBTS = 64 };
+struct recent_write {
+	uint64_t begin, end;
+	uint64_t enter_ns, exit_ns;
+	uint32_t tid;
+	bool is_placed, is_late;
+};
+struct recent_file {
+	struct dk_base file;
+	uint32_t count;
+	uint64_t begin, end, last_ns; /* of all writes until there is none for a while */
+	struct recent_write writes[RECENT_WRITES];
+};
+
 /* Holes of one inode that wait to be read; header.size 0: a free place. */
 struct pending_hole {
 	struct dk_hole record;
@@ -155,6 +181,8 @@ struct capture {
 	struct dk_described *described; /* the answer of the program behind describe_fd */
 	int describe_fd;
 	struct pending_hole holes[MAX_HOLES];
+	struct pending_doubt doubts[MAX_DOUBTS];
+	struct recent_file recent[RECENT_FILES];
 	struct trial *trial; /* while hooks are tried */
 	unsigned char *kept; /* records of others from then */
 	size_t kept_bytes;
@@ -226,6 +254,15 @@ bool has_inner_devices(struct capture *capture); /* a root's files show another 
 /* Keep a hole until flush_holes() reads what is due, or, the last time, all. */
 void note_hole(struct capture *capture, const struct dk_hole *hole);
 void flush_holes(struct capture *capture, bool is_last);
+void write_hole(struct capture *capture, const struct dk_hole *hole, const void *text, size_t length);
+int open_regular(struct capture *capture, const struct dk_inode *inode, uint64_t pointer);
+uint64_t next_sequence(struct capture *capture);
+bool is_unchanged(const struct stat *before, const struct stat *after);
+
+/* Look whether a record leaves bytes in doubt, and settle what is in doubt as soon as the file rests: doubts.c. */
+void find_doubts(struct capture *capture, const struct dk_header *header);
+void doubt_lost(struct capture *capture, const struct dk_loss_key *key, uint32_t pid);
+void flush_doubts(struct capture *capture);
 
 /* Readings, of readback.c. */
 /* May the owner of the trace read this file, or list and enter this folder? */

@@ -96,9 +96,10 @@ enum dk_attr_op {
 	DK_OP_SETFLAGS = 6
 };
 enum dk_hole_op {
-	DK_OP_BYTES = 1, /* offset, length */
-	DK_OP_TOUCH = 2, /* its ctime moved: anything may have changed */
-	DK_OP_REREAD = 3 /* by the drain thread: the readings with this sequence are what it found */
+	DK_OP_BYTES = 1,  /* offset, length */
+	DK_OP_TOUCH = 2,  /* its ctime moved: anything may have changed */
+	DK_OP_REREAD = 3, /* by the drain thread: the readings with this sequence are what it found */
+	DK_OP_SETTLED = 4 /* the same of recorded changes whose outcome their records do not tell: no hole */
 };
 enum dk_mount_op { DK_OP_MOUNT = 1, DK_OP_UMOUNT = 2 };
 enum {
@@ -488,6 +489,18 @@ struct dk_task {
 	dk_u64 fifo_ns;
 };
 
+/* Whether an inode is below a root, as found out when it was asked for last. */
+struct dk_verdict_key {
+	dk_u64 ino;
+	dk_u32 dev;
+	dk_u32 generation;
+};
+struct dk_verdict {
+	dk_u64 pointer; /* of the inode: for `describe`, which looks whether it still is that one */
+	dk_u32 epoch;
+	dk_u32 answer;
+};
+
 struct dk_place {
 	dk_u64 ino;
 	dk_u32 dev;
@@ -529,5 +542,7 @@ DK_ASSERT_SIZE(dk_task, 264);
 DK_ASSERT_SIZE(dk_hole, 160);
 DK_ASSERT_SIZE(dk_described, 4192);
 DK_ASSERT_SIZE(dk_place, 16);
+DK_ASSERT_SIZE(dk_verdict_key, 16);
+DK_ASSERT_SIZE(dk_verdict, 16);
 
 #endif

@@ -36,7 +36,7 @@ static bool describe(struct capture *capture, const struct dk_hole *hole)
 	       capture->described->verdict != 0;
 }
 
-static uint64_t next_sequence(struct capture *capture)
+uint64_t next_sequence(struct capture *capture)
 {
 	return __atomic_add_fetch(&capture->counters->sequence, 1, __ATOMIC_RELAXED);
 }
@@ -88,6 +88,17 @@ static int open_by_path(struct capture *capture, const struct dk_inode *inode, i
 	return -1;
 }
 
+/* Open a regular file by its inode, or where `describe` says that it stands; `pointer` 0: not known. */
+int open_regular(struct capture *capture, const struct dk_inode *inode, uint64_t pointer)
+{
+	struct dk_hole place = {.inode = *inode, .pointer = pointer};
+	int fd = open_inode(capture, inode, O_RDONLY | O_NOATIME | O_NONBLOCK);
+
+	if (fd < 0 && pointer && describe(capture, &place) && S_ISREG(capture->described->inode.mode))
+		fd = open_by_path(capture, inode, O_RDONLY | O_NOATIME | O_NONBLOCK);
+	return fd;
+}
+
 static int open_hole(struct capture *capture, const struct dk_inode *inode, int flags)
 {
 	int fd = open_inode(capture, inode, flags);
@@ -96,7 +107,7 @@ static int open_hole(struct capture *capture, const struct dk_inode *inode, int 
 }
 
 /* Put a record of a hole, and bytes behind it, into the journal. */
-static void write_hole(struct capture *capture, const struct dk_hole *hole, const void *text, size_t length)
+void write_hole(struct capture *capture, const struct dk_hole *hole, const void *text, size_t length)
 {
 	size_t size = sizeof(*hole) + ((length + 7) & ~7ul);
 	struct dk_hole *record = segments_reserve(&capture->segments, size);
@@ -149,7 +160,7 @@ static void end_reading(struct capture *capture, struct dk_hole *reading, int er
 	write_hole(capture, reading, text, length + xattrs_length);
 }
 
-static bool is_unchanged(const struct stat *before, const struct stat *after)
+bool is_unchanged(const struct stat *before, const struct stat *after)
 {
 	return before->st_ctim.tv_sec == after->st_ctim.tv_sec && before->st_ctim.tv_nsec == after->st_ctim.tv_nsec &&
 	       before->st_size == after->st_size;

@@ -116,6 +116,7 @@ static void tell_of_files(struct capture *capture)
 			    &values[i]))
 			return;
 		*told = values[i].count;
+		doubt_lost(capture, &keys[i], values[i].pid);
 		tell(capture, keys[i].channel, 0, values[i].last_ns, values[i].last_ns, &keys[i], &values[i]);
 	}
 }
@@ -133,8 +134,10 @@ void note_losses(struct capture *capture, bool is_last)
 	read_lost(capture, lost);
 	for (int i = 0; i < DK_LOST_CHANNELS; i++)
 		any |= lost[i] > losses->told[i];
-	if (any)
+	if (any) {
+		losses->last_ns = now;
 		tell_of_files(capture);
+	}
 	for (int i = 0; any && i < DK_LOST_CHANNELS; i++)
 		if (lost[i] > losses->told[i])
 			tell(capture, i, lost[i] - losses->told[i], losses->checked_ns, now, NULL, NULL);

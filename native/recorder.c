@@ -62,6 +62,7 @@ static int take_record(void *context, void *data, size_t size)
 		read_import(capture, data);
 	else if ((header->flags & DK_F_BY_REFERENCE) && !(header->flags & DK_F_READ_AT_EXIT))
 		read_what_is_missing(capture, header);
+	find_doubts(capture, header);
 	return 0;
 }
 
@@ -131,6 +132,7 @@ static void *drain(void *context)
 		take_all(capture);
 		mapped_flush(capture);
 		flush_holes(capture, false);
+		flush_doubts(capture);
 		look_after_holding(capture);
 		note_losses(capture, false);
 		note_holding(capture);

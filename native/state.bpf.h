@@ -11,17 +11,7 @@ const volatile u8 calls[CALL_TABLE_SIZE] = {CALL_NUMBERS};
 const volatile u8 calls_32[CALL_TABLE_SIZE] = {CALL_NUMBERS_32};
 const volatile struct dk_settings settings SEC(".rodata.settings") = {.ring_bytes = 1 << 26, .has_touch_hooks = 1};
 
-struct verdict_key {
-	u64 ino;
-	u32 dev;
-	u32 generation;
-};
 enum { OUTSIDE = 0, INSIDE = 1, UNKNOWN = 2 };
-
-struct verdict {
-	u32 epoch;
-	u32 answer;
-};
 
 struct scratch {
 	u8 bytes[24576];
@@ -49,8 +39,8 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
-	__type(key, struct verdict_key);
-	__type(value, struct verdict);
+	__type(key, struct dk_verdict_key);
+	__type(value, struct dk_verdict);
 } verdicts SEC(".maps");
 
 struct {

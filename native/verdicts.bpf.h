@@ -129,7 +129,7 @@ static __always_inline u32 fresh_verdict(struct inode *inode, u32 dev)
 	return answer;
 }
 
-static __always_inline void verdict_key(struct verdict_key *key, struct inode *inode, u32 dev)
+static __always_inline void verdict_key(struct dk_verdict_key *key, struct inode *inode, u32 dev)
 {
 	unsigned long ino = 0;
 
@@ -143,8 +143,8 @@ static __always_inline void verdict_key(struct verdict_key *key, struct inode *i
 __noinline u32 judge(u64 pointer)
 {
 	struct inode *inode = (struct inode *)pointer;
-	struct verdict_key key = {0};
-	struct verdict made = {0}, *known;
+	struct dk_verdict_key key = {0};
+	struct dk_verdict made = {0}, *known;
 	u32 dev = device_of(inode);
 
 	if (!is_root_device(dev))
@@ -155,6 +155,7 @@ __noinline u32 judge(u64 pointer)
 	if (known && known->epoch == counters.epoch && known->answer != UNKNOWN)
 		return known->answer;
 	made.epoch = counters.epoch;
+	made.pointer = pointer;
 	made.answer = fresh_verdict(inode, dev);
 	bpf_map_update_elem(&verdicts, &key, &made, BPF_ANY);
 	return made.answer;
@@ -173,7 +174,7 @@ static __always_inline u16 doubt(u32 verdict)
 
 static __always_inline void forget_verdict(struct inode *inode)
 {
-	struct verdict_key key = {0};
+	struct dk_verdict_key key = {0};
 
 	verdict_key(&key, inode, device_of(inode));
 	bpf_map_delete_elem(&verdicts, &key);

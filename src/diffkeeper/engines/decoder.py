@@ -68,7 +68,7 @@ _SAMPLER = Struct("<8Q")
 DATA, PIECE, COPY, SIZE, NAME, OPEN, ATTR, CLOSE = range(1, 9)
 OUTPUT, PROCESS, EXEC, EXIT, DIRECTORY, LATE, ENTRY, LOST, MAPPED = range(9, 18)
 HOLE = 18
-_HOLE_REREAD = 3
+_HOLE_REREAD, _HOLE_SETTLED = 3, 4
 HELD = 19
 ASYNC = 20
 MOUNT = 21
@@ -342,11 +342,11 @@ def _hole(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Ho
     offset, length, _, count, text_length = _HOLE.unpack_from(payload, at + 128)
     text = _bytes(payload, at + 160, end, text_length)
     inode, parent = _inode(payload, at + 56), _base(payload, at + 112)
-    if head[2] != _HOLE_REREAD:
+    if head[2] not in (_HOLE_REREAD, _HOLE_SETTLED):
         return HoleFound(*_common(head), inode, parent, text, offset, length, count)
     name, _, names = text.partition(b"/")
     listed = frozenset(names.split(b"\0")) - {b""} if count else None
-    return HoleReread(*_common(head), inode, parent, name, offset, length, listed)
+    return HoleReread(*_common(head), inode, parent, name, offset, length, listed, head[2] == _HOLE_SETTLED)
 
 
 def _held(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> Held:

@@ -302,7 +302,7 @@ def _reread(observation: HoleReread) -> bytes:
     text = observation.name + b"/" + b"".join(name + b"\0" for name in sorted(names or ()))
     numbers = (observation.offset, observation.length, 0, int(names is not None), len(text))
     body = _inode(observation.inode) + _base(observation.parent) + struct.pack("<QQQII", *numbers)
-    return _record(Type.HOLE, observation, body + _padded(text), 3)
+    return _record(Type.HOLE, observation, body + _padded(text), 4 if observation.is_settling else 3)
 
 
 def _held(observation: Held) -> bytes:

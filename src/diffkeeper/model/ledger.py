@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import stat
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from diffkeeper.model.event import Event, Kind, Mark, Meta
@@ -18,6 +19,7 @@ from diffkeeper.model.tree import Tree
 _ALL_MARKS = [Mark(bits) for bits in range(256)]
 _OUTSIDER, _AMBIGUOUS = int(Flag.OUTSIDER), int(Flag.AMBIGUOUS)
 _LATE = int(Mark.LATE)
+_DOUBTS = int(Mark.AMBIGUOUS | Mark.INEXACT | Mark.LATE)
 _COUNTED = {
     int(Mark.AMBIGUOUS): "ambiguous",
     int(Mark.INEXACT): "inexact",
@@ -44,6 +46,7 @@ class Ledger:
         self._paths: dict[int, bytes] = {}
         self._deleted: dict[int, bytes] = {}
         self._provisional = 0
+        self.on_doubt: Callable[[int], None] = lambda number: None
 
     def begin(self, observation: Observation) -> list[Event]:
         """Start with an observation; return the list that its events will be put in."""
@@ -71,6 +74,8 @@ class Ledger:
             **fields,
         )
         self.tree.apply(event)
+        if bits & _DOUBTS and event.node:
+            self.on_doubt(event.node)
         if event.name or event.name2:
             self._forget_paths(event)
         if not self.is_folding:

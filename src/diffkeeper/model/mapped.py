@@ -56,6 +56,11 @@ def news(content: ExtentMap, sample: DataWritten, peek: Peek) -> Iterator[_Chunk
         yield from _joined(_differing(offset, data, content, peek))
 
 
+def differing(content: ExtentMap, offset: int, data: bytes, peek: Peek) -> Iterator[_Chunk]:
+    """Yield (offset, bytes) of what stands otherwise in the content of a file, or is not known of it."""
+    return _joined(_differing(offset, data, content, peek))
+
+
 def _differing(offset: int, data: bytes, content: ExtentMap, peek: Peek) -> Iterator[_Chunk]:
     for at in range(0, len(data), _PAGE):
         part = data[at : at + _PAGE]

@@ -370,6 +370,7 @@ class HoleReread(Observation):
 
     Of a file, [offset, offset + length); of a directory all entries. ``result`` is negative where it could not be read.
     ``Flag.HOLE`` says that the inode changed meanwhile. ``xattr_names`` is None where they were not looked at.
+    ``is_settling``: no hole, but recorded changes whose outcome their records do not tell.
     """
 
     inode: Inode
@@ -378,6 +379,7 @@ class HoleReread(Observation):
     offset: int
     length: int
     xattr_names: frozenset[bytes] | None
+    is_settling: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 from diffkeeper.model import losses, mapped, writing
 from diffkeeper.model.blobs import BlobSink as BlobSink  # part of this module's interface
 from diffkeeper.model.blobs import ContentLog
+from diffkeeper.model.doubts import END, Doubts, Settling
 from diffkeeper.model.event import MOUNT_ELSEWHERE, MOUNT_ENDS, MOUNT_HIDES, MOUNT_SHOWS, Data, Event, Kind, Mark
 from diffkeeper.model.holes import Holes
 from diffkeeper.model.imports import Importer
@@ -22,6 +23,7 @@ from diffkeeper.model.node import Node
 from diffkeeper.model.observation import (
     AttributeChanged,
     AttributeOp,
+    Base,
     Closed,
     DataWritten,
     DirectorySeen,
@@ -33,6 +35,7 @@ from diffkeeper.model.observation import (
     HoleReread,
     Inode,
     LateData,
+    Lost,
     MountChanged,
     NameChanged,
     Observation,
@@ -83,8 +86,12 @@ class Resolver:
         self._importer = Importer(self._ledger, self._content)
         self._walker = PathWalker(tree, root_paths or {})
         self._naming = Naming(self._ledger, self._walker, self._content, self._importer)
+        self._doubts = Doubts()
+        self._ledger.on_doubt = self._doubts.add_all
+        self._settling = Settling(self._ledger, self._doubts, self._content)
         self._holes = Holes(self._ledger, self._importer)
         self._output_offsets: dict[int, int] = {}
+        self._lost_of_unknown: dict[Base, int] = {}
         self.counters = self._ledger.counters
         self._handlers: dict[type[Observation], _Handler] = {
             DataWritten: self._data_written,
@@ -101,7 +108,7 @@ class Resolver:
             EntryRead: lambda seen, late, is_exact: self._importer.entry_read(seen),
             LateData: lambda seen, late, is_exact: self._importer.late_data(seen),
             HoleFound: lambda seen, late, is_exact: self._holes.found(seen),
-            HoleReread: self._holes.reread,
+            HoleReread: self._reread,
             EventsLost: self._events_lost,
             MountChanged: self._mount_changed,
             Sampled: self._sampled,
@@ -161,6 +168,7 @@ class Resolver:
             ledger.count(bits)
         size = node.content.size
         end = offset + length
+        was_certain = not node.inexact
         ledger.put(
             Event(
                 ledger.number,
@@ -183,6 +191,22 @@ class Resolver:
                 source_offset=seen.source_offset,
             )
         )
+        if node.inexact:
+            self._doubt(seen, node, was_certain)
+
+    def _doubt(self, seen: DataWritten, node: Node, was_certain: bool) -> None:
+        """Note which bytes a write has made doubtful; where its place is not known, it is all of them."""
+        flags = seen.flags
+        is_told = not flags & Flag.FROM_DESCRIPTOR or seen.slack
+        is_placeless = not is_told or (flags & Flag.AMBIGUOUS and flags & (Flag.ASYNC | Flag.BY_REFERENCE))
+        begin, end = (0, END) if is_placeless else (seen.offset - seen.slack, seen.offset + seen.length)
+        self._doubts.add(node, begin, end, was_certain=was_certain)
+
+    def _reread(self, seen: HoleReread, late: tuple[Late, ...], is_exact: bool) -> None:
+        if seen.is_settling:
+            self._settling.settle(seen, late, is_exact)
+        else:
+            self._holes.reread(seen, late, is_exact)
 
     def _stored(self, seen: DataWritten, node: Node) -> None:
         """Take what was found in a mapped file: the bytes that are news, or that its metadata has changed."""
@@ -391,15 +415,34 @@ class Resolver:
 
     def _events_lost(self, seen: EventsLost, late: tuple[Late, ...], is_exact: bool) -> None:
         ledger = self._ledger
-        self.counters[f"lost_{seen.channel}"] += seen.count
         file = seen.file
         node = self.tree.by_identity(file.dev, file.ino, file.generation) if file is not None else None
+        if seen.what == Lost.HOLE and file is not None and self._is_of_others(seen, file, node):
+            return
+        self.counters[f"lost_{seen.channel}"] += seen.count
         if node is None and file is not None and not seen.count:
             return  # the end of a window, and the file is gone
         fields: dict[str, Any] = {"detail": seen.count, "text": seen.channel.encode(errors="replace")}
         if node is not None:
             fields |= {"node": node.number, "path": ledger.path(node), "offset": seen.offset, "length": seen.length}
+        was_certain = node is None or not node.inexact
         ledger.emit(seen, Kind.GAP, value=losses.WHAT[seen.what], **fields)
+        if node is not None and seen.what == Lost.BYTES:
+            self._doubts.add(node, seen.offset, seen.offset + seen.length, was_certain=was_certain)
+        elif node is not None:
+            self._doubts.add_all(node.number)
+
+    def _is_of_others(self, lost: EventsLost, file: Base, node: Node | None) -> bool:
+        """Say whether a hole was lost of a file that is not in the tree, neither when its window begins nor at its end.
+
+        Holes are those of all files on the device of a root; whether one is below it is asked when it is read again.
+        """
+        unknown = self._lost_of_unknown
+        if node is None:
+            unknown[file] = unknown.get(file, 0) + lost.count
+        elif file in unknown:
+            self.counters[f"lost_{lost.channel}"] += unknown.pop(file)
+        return node is None
 
     def _mount_changed(self, seen: MountChanged, late: tuple[Late, ...], is_exact: bool) -> None:
         """Say what is mounted below a root. What is in it is not recorded, unless it lies below a root as well."""

@@ -26,7 +26,7 @@ from diffkeeper.model.losses import taint
 from diffkeeper.model.namespace import Namespace
 from diffkeeper.model.node import NO_IDENTITY, Identity, Node
 
-__all__ = ["RESYNC_REMOVED", "Identity", "Node", "Tree"]
+__all__ = ["RESYNC_REMOVED", "UNEXPLAINED", "Identity", "Node", "Tree"]
 
 MOST_EXTENTS = 1 << 22
 """What a file may have when a range is copied into it: a made-up trace could double them with every event."""
@@ -38,7 +38,7 @@ _REASONS = {
     Mark.INEXACT: "read later than it was written",
     Mark.LATE: "events came out of order",
 }
-_UNEXPLAINED = "changed by nothing that was recorded"  # until it was read again
+UNEXPLAINED = "changed by nothing that was recorded"  # until it was read again
 _DOUBTS = int(Mark.AMBIGUOUS | Mark.INEXACT | Mark.LATE)
 _DEFAULT_MODES = {
     Kind.MKDIR: stat.S_IFDIR | 0o755,
@@ -218,7 +218,7 @@ class Tree(Namespace):
         if node is None:
             return
         if not event.detail and event.marks & Mark.HOLE:
-            _add_reason(node, _UNEXPLAINED)
+            _add_reason(node, UNEXPLAINED)
         elif event.detail == RESYNC_EXTENT:
             self._resync_extent(node, event)
         if event.detail not in (RESYNC_CONTENT, RESYNC_CONFIRMED):
@@ -233,7 +233,7 @@ class Tree(Namespace):
         _doubt(node, event.marks)
 
     def _resync_extent(self, node: Node, event: Event) -> None:
-        node.inexact = "; ".join(reason for reason in node.inexact.split("; ") if reason != _UNEXPLAINED)
+        node.inexact = "; ".join(reason for reason in node.inexact.split("; ") if reason != UNEXPLAINED)
         if node.content is None:
             return
         known = node.content.size
