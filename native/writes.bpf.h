@@ -197,8 +197,10 @@ __noinline int find_target(struct target *target, struct call_args *args, struct
 	}
 	if (state && state->call == args->call) {
 		target->enter_ns = state->enter_ns;
-		if (state->enter_inode && state->enter_inode != (u64)seen)
+		if (state->enter_inode && state->enter_inode != (u64)seen) {
 			target->flags |= DK_F_AMBIGUOUS;
+			send_hole(state->enter_inode, 0, 0); /* or the bytes went there */
+		}
 	}
 	offset_from_file(target, args, state, file);
 	if (target->flags & DK_F_AMBIGUOUS)
