@@ -261,6 +261,8 @@ bool is_unchanged(const struct stat *before, const struct stat *after);
 
 /* Look whether a record leaves bytes in doubt, and settle what is in doubt as soon as the file rests: doubts.c. */
 void find_doubts(struct capture *capture, const struct dk_header *header);
+void doubt(struct capture *capture, const struct dk_inode *inode, uint64_t begin, uint64_t end, uint32_t pid,
+	bool is_touch);
 void doubt_lost(struct capture *capture, const struct dk_loss_key *key, uint32_t pid);
 void flush_doubts(struct capture *capture);
 

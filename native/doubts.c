@@ -44,7 +44,7 @@ static struct pending_doubt *slot_of(struct capture *capture, const struct dk_in
 }
 
 /* Have [begin, end) of a file read again; `is_touch`: all of it, with its attributes. */
-static void doubt(struct capture *capture, const struct dk_inode *inode, uint64_t begin, uint64_t end, uint32_t pid,
+void doubt(struct capture *capture, const struct dk_inode *inode, uint64_t begin, uint64_t end, uint32_t pid,
 	bool is_touch)
 {
 	struct pending_doubt *pending = slot_of(capture, inode);
@@ -246,6 +246,16 @@ static void flush_doubt(struct capture *capture, struct pending_doubt *pending)
 	pending->due_ns = now_ns() + (rest < MOST_REST_NS ? rest : MOST_REST_NS);
 }
 
+/* What no call explains is read on its own, first: before that, nothing is certain about the file. */
+static bool has_hole(struct capture *capture, const struct dk_inode *inode)
+{
+	for (int i = 0; i < MAX_HOLES; i++)
+		if (capture->holes[i].is_waiting && capture->holes[i].record.inode.ino == inode->ino &&
+			capture->holes[i].record.inode.dev == inode->dev)
+			return true;
+	return false;
+}
+
 void flush_doubts(struct capture *capture)
 {
 	uint64_t now = now_ns();
@@ -253,6 +263,7 @@ void flush_doubts(struct capture *capture)
 	if (now < capture->losses.last_ns + AFTER_LOSS_NS)
 		return; /* a reading could not be told from what is still being lost */
 	for (int i = 0; i < MAX_DOUBTS; i++)
-		if (capture->doubts[i].is_waiting && capture->doubts[i].due_ns <= now)
+		if (capture->doubts[i].is_waiting && capture->doubts[i].due_ns <= now &&
+			!has_hole(capture, &capture->doubts[i].inode))
 			flush_doubt(capture, &capture->doubts[i]);
 }

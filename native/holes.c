@@ -198,6 +198,8 @@ static bool reread_file(struct capture *capture, const struct pending_hole *pend
 	is_true = !fstat(fd, &after) && is_unchanged(&before, &after);
 	fill_inode(&reading.inode, &after, reading.inode.generation);
 	end_reading(capture, &reading, 0, is_true, names, names_length > 0 ? names_length : 0);
+	if (!is_true)
+		doubt(capture, &reading.inode, 0, ~0ull, reading.header.pid, true); /* when it rests */
 	return true;
 }
 

@@ -5,6 +5,8 @@
 #ifndef DIFFKEEPER_WRITES_BPF_H
 #define DIFFKEEPER_WRITES_BPF_H
 
+enum { ANYWHERE = 1 << 30 }; /* as many bytes as are read again at once */
+
 __noinline int send_output(struct call_args *args, struct dk_task *state, u32 stream)
 {
 	struct scratch *space = scratch();
@@ -160,6 +162,18 @@ static __always_inline int is_stacked(struct inode *outer, struct inode *inner)
 	return depth > 0;
 }
 
+/*
+ * The descriptor led to another file when the call began: that one may have got the bytes. As a hole, its extent is
+ * read whatever its times say, since those are also what another write to it has told.
+ */
+static __always_inline void doubt_earlier(struct call_args *args, struct dk_task *state, int appends)
+{
+	if (has_own_place(args, appends))
+		send_hole(state->enter_inode, args->a[3], args->result);
+	else
+		send_hole(state->enter_inode, 0, ANYWHERE);
+}
+
 /* Which inode, where and when: from inside the lock if it was told there, else from the descriptor. */
 __noinline int find_target(struct target *target, struct call_args *args, struct dk_task *state, u32 fd)
 {
@@ -199,7 +213,7 @@ __noinline int find_target(struct target *target, struct call_args *args, struct
 		target->enter_ns = state->enter_ns;
 		if (state->enter_inode && state->enter_inode != (u64)seen) {
 			target->flags |= DK_F_AMBIGUOUS;
-			send_hole(state->enter_inode, 0, 0); /* or the bytes went there */
+			doubt_earlier(args, state, target->flags & DK_F_APPEND); /* or the bytes went there */
 		}
 	}
 	offset_from_file(target, args, state, file);

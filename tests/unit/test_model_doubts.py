@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from diffkeeper.model.event import RESYNC_CONFIRMED, RESYNC_EXTENT
-from diffkeeper.model.observation import Base, EventsLost, Flag, HoleReread, Lost
+from diffkeeper.model.observation import Base, EventsLost, Flag, HoleFound, HoleReread, Lost
 from unit.test_model_resolve import ROOT, START, Scene, folder, inode, late
 
 F = inode(3, size=8)
@@ -120,3 +120,20 @@ def test_a_hole_lost_of_a_file_that_is_known_only_at_the_end_of_its_window_is_a_
     node = scene.tree.lookup(b"new")
     assert node is not None
     assert node.inexact
+
+
+def test_certain_writes_do_not_widen_what_is_in_doubt(scene: Scene) -> None:
+    ambiguous(scene, 1, b"AAA")
+    scene.write(F, 6, b"C")
+    settle(scene, 1, b"AAA")
+    assert not doubt(scene)
+
+
+def test_a_write_in_doubt_after_a_hole_leaves_its_own_range_behind(scene: Scene) -> None:
+    scene.feed(HoleFound, flags=Flag.HOLE, inode=F, parent=ROOT, name=b"", offset=0, length=2, count=1)
+    ambiguous(scene, 4, b"AA")
+    fields = {"inode": F, "parent": ROOT, "name": b"", "offset": 0, "length": 2, "xattr_names": None}
+    scene.feed(HoleReread, [late(1, F, 0, b"XX")], **fields)
+    settle(scene, 4, b"BB")
+    assert not doubt(scene)
+    assert scene.read(b"f") == b"XXd BBta"

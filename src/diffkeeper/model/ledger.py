@@ -19,7 +19,7 @@ from diffkeeper.model.tree import Tree
 _ALL_MARKS = [Mark(bits) for bits in range(256)]
 _OUTSIDER, _AMBIGUOUS = int(Flag.OUTSIDER), int(Flag.AMBIGUOUS)
 _LATE = int(Mark.LATE)
-_DOUBTS = int(Mark.AMBIGUOUS | Mark.INEXACT | Mark.LATE)
+DOUBTS = int(Mark.AMBIGUOUS | Mark.INEXACT | Mark.LATE)
 _COUNTED = {
     int(Mark.AMBIGUOUS): "ambiguous",
     int(Mark.INEXACT): "inexact",
@@ -74,7 +74,7 @@ class Ledger:
             **fields,
         )
         self.tree.apply(event)
-        if bits & _DOUBTS and event.node:
+        if bits & DOUBTS and event.node:
             self.on_doubt(event.node)
         if event.name or event.name2:
             self._forget_paths(event)

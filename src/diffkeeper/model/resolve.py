@@ -17,7 +17,7 @@ from diffkeeper.model.event import MOUNT_ELSEWHERE, MOUNT_ENDS, MOUNT_HIDES, MOU
 from diffkeeper.model.holes import Holes
 from diffkeeper.model.imports import Importer
 from diffkeeper.model.late import Late
-from diffkeeper.model.ledger import Ledger, meta_of
+from diffkeeper.model.ledger import DOUBTS, Ledger, meta_of
 from diffkeeper.model.naming import Naming
 from diffkeeper.model.node import Node
 from diffkeeper.model.observation import (
@@ -50,7 +50,7 @@ from diffkeeper.model.observation import (
 )
 from diffkeeper.model.process import Process
 from diffkeeper.model.promised import has_promised
-from diffkeeper.model.tree import Tree
+from diffkeeper.model.tree import UNEXPLAINED, Tree
 from diffkeeper.model.walker import PathWalker, last_name
 
 _TMPFILE = 0o20000000  # __O_TMPFILE
@@ -168,7 +168,7 @@ class Resolver:
             ledger.count(bits)
         size = node.content.size
         end = offset + length
-        was_certain = not node.inexact
+        was_certain = node.inexact in ("", UNEXPLAINED)
         ledger.put(
             Event(
                 ledger.number,
@@ -191,7 +191,7 @@ class Resolver:
                 source_offset=seen.source_offset,
             )
         )
-        if node.inexact:
+        if node.inexact and (was_certain or bits & DOUBTS or kind == Kind.COPY):
             self._doubt(seen, node, was_certain)
 
     def _doubt(self, seen: DataWritten, node: Node, was_certain: bool) -> None:

@@ -6,7 +6,7 @@
 #include "../c/must.h"
 #include <pthread.h>
 
-enum { BYTES = 1 << 18, ROUNDS = 100 };
+enum { BYTES = 1 << 17, ROUNDS = 200 };
 
 static volatile int is_done;
 
@@ -16,7 +16,7 @@ static void *turn(void *number)
 
 	for (int i = 0; !is_done; i++) {
 		MUST(dup2(files[i % 2], *(int *)number));
-		usleep(20);
+		usleep(2000);
 	}
 	return NULL;
 }
