@@ -60,7 +60,7 @@ static void settle(struct holder *holder)
 	uint64_t count = 0;
 
 	for (int fd = 0; fd <= holder->highest; fd++) {
-		if (holder->held[fd].state != HELD || !may_be_mapped_unseen(fd))
+		if (holder->held[fd].state != HELD || !holder->held[fd].is_stacked)
 			continue;
 		if (!mapped && !(mapped = mapped_files()))
 			break;
@@ -70,6 +70,23 @@ static void settle(struct holder *holder)
 		count++;
 	}
 	free(mapped);
+	send(holder->socket, &count, sizeof(count), MSG_NOSIGNAL);
+}
+
+/*
+ * What is copied before anybody is about to change it needs no lease any more, which spares those who open it and will
+ * not wait. The command may start before all of it is done.
+ */
+static void begin_early(struct holder *holder, uint64_t bytes, uint64_t patience_ns)
+{
+	uint64_t until = monotonic_ns() + patience_ns, count = 0;
+
+	plan_early(holder, bytes);
+	while (monotonic_ns() < until && copy_next_early(holder)) {
+		count++;
+		beat(holder);
+		serve_breaks(holder);
+	}
 	send(holder->socket, &count, sizeof(count), MSG_NOSIGNAL);
 }
 
@@ -112,6 +129,8 @@ static bool take_message(struct holder *holder)
 		take_roots(holder, fds, count);
 	else if (message.op == HOLD_SETTLED)
 		settle(holder);
+	else if (message.op == HOLD_EARLY && got >= (ssize_t)(8 + sizeof(message.early)))
+		begin_early(holder, message.early.bytes, message.early.patience_ns);
 	else if (message.op == HOLD_END)
 		holder->is_ending = true;
 	return true;
@@ -119,24 +138,40 @@ static bool take_message(struct holder *holder)
 
 /* ---- the process ---- */
 
+static bool has_work(const struct holder *holder)
+{
+	return holder->unsealed_count || holder->early_next < holder->early_count;
+}
+
+/* What can be done while nobody waits; not at the expense of the command. */
+static void work(struct holder *holder)
+{
+	if (!has_work(holder))
+		return;
+	setpriority(PRIO_PROCESS, 0, 0);
+	if (!copy_next_early(holder) && holder->unsealed_count)
+		seal_some(holder);
+	setpriority(PRIO_PROCESS, 0, -10);
+}
+
 static void serve(struct holder *holder)
 {
 	struct pollfd waits[] = {{holder->signals, POLLIN, 0}, {holder->socket, POLLIN, 0}};
 
 	while (!holder->is_ending) {
 		beat(holder);
-		poll(waits, 2, holder->unsealed_count ? 0 : TICK_MS);
+		poll(waits, 2, has_work(holder) ? 0 : TICK_MS);
 		serve_breaks(holder);
 		if (waits[1].revents && !take_message(holder))
 			holder->is_ending = holder->is_orphaned = true;
-		else if (!waits[0].revents && !waits[1].revents && holder->unsealed_count)
-			seal_one(holder);
+		else if (!waits[0].revents && !waits[1].revents)
+			work(holder);
 		if (holder->page->held && monotonic_ns() > holder->next_sweep_ns)
 			sweep(holder, 0);
 	}
 	sweep(holder, monotonic_ns() + (holder->is_orphaned ? LAST_COPIES_ALONE : LAST_COPIES));
 	while (holder->unsealed_count) {
-		seal_one(holder);
+		seal_some(holder);
 		beat(holder);
 		serve_breaks(holder);
 	}

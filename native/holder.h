@@ -18,6 +18,7 @@ enum held_state { FREE, HELD, BREAKING };
 
 struct held {
 	struct held_file file;
+	bool is_stacked; /* on overlayfs: the link count is not that of the names seen here */
 	uint64_t broken_ns;
 	enum held_state state;
 };
@@ -32,6 +33,9 @@ struct holder {
 	int breaking;  /* how many are */
 	int roots[HOLDER_ROOTS];
 	int root_count;
+	int *early; /* descriptors in the order in which they are copied though nobody waits */
+	int early_count, early_next;
+	uint64_t early_bytes; /* that may still be copied so */
 	struct copy unsealed[UNSEALED];
 	int unsealed_count;
 	uint64_t next_sweep_ns;
@@ -48,9 +52,13 @@ void forget(struct holder *holder, int fd);
 void serve_breaks(struct holder *holder);
 /* Copy a file that nobody waits for, until a time if one is given, and close it. */
 void copy_now(struct holder *holder, int fd, uint64_t deadline);
+/* Order what is held by size, to be copied before anybody waits, as far as so many bytes go. */
+void plan_early(struct holder *holder, uint64_t bytes);
+/* Copy the next of these, and let go of it; false if there is none, or no room for it. */
+bool copy_next_early(struct holder *holder);
 /* Copy what has lost a name or, at the end, lies outside of the roots; until a time, if one is given. */
 void sweep(struct holder *holder, uint64_t deadline);
-/* Seal one of the images that are copied. */
-void seal_one(struct holder *holder);
+/* Seal one of the images that are copied, or all clones. */
+void seal_some(struct holder *holder);
 
 #endif

@@ -187,3 +187,9 @@ void image_seal(struct images *images, struct copy *copy)
 		copy->head.state = checksum(images, copy) ? IMAGE_SEALED : IMAGE_FAILED;
 	write_head(images, copy);
 }
+
+void image_clone_is_on_disk(struct images *images, struct copy *copy)
+{
+	copy->head.state = IMAGE_CLONED;
+	write_head(images, copy);
+}

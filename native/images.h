@@ -64,6 +64,9 @@ void image_end(struct images *images, struct copy *copy, enum image_state state)
 /* Give a copied image its checksum, or bring a clone to the disk, and say so in its head. */
 void image_seal(struct images *images, struct copy *copy);
 
+/* Say of a clone that a later one was brought to the disk. */
+void image_clone_is_on_disk(struct images *images, struct copy *copy);
+
 uint64_t monotonic_ns(void);
 
 #endif

@@ -11,12 +11,14 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "holder.h"
+#include "unseen.h"
 
 #define LONGEST_WAIT SECOND
 #define LARGEST_COPY (1ull << 30) /* while somebody waits */
@@ -56,9 +58,20 @@ bool release(int fd)
 	return fcntl(fd, F_SETLEASE, F_UNLCK) == 0;
 }
 
-void seal_one(struct holder *holder)
+void seal_some(struct holder *holder)
 {
-	image_seal(&holder->images, &holder->unsealed[--holder->unsealed_count]);
+	struct copy *last = &holder->unsealed[--holder->unsealed_count];
+	int left = 0;
+
+	image_seal(&holder->images, last);
+	if (last->head.state != IMAGE_CLONED)
+		return;
+	for (int i = 0; i < holder->unsealed_count; i++) /* what was synced for one clone was so for all before it */
+		if (holder->unsealed[i].is_clone)
+			image_clone_is_on_disk(&holder->images, &holder->unsealed[i]);
+		else
+			holder->unsealed[left++] = holder->unsealed[i];
+	holder->unsealed_count = left;
 }
 
 static void finish(struct holder *holder, int fd, struct copy *copy)
@@ -78,7 +91,7 @@ static void finish(struct holder *holder, int fd, struct copy *copy)
 		holder->page->copied++;
 		holder->page->copied_bytes += copy->head.size;
 		if (holder->unsealed_count == UNSEALED)
-			seal_one(holder);
+			seal_some(holder);
 		holder->unsealed[holder->unsealed_count++] = *copy;
 	} else {
 		holder->page->let_go++;
@@ -188,6 +201,70 @@ void copy_now(struct holder *holder, int fd, uint64_t deadline)
 		finish(holder, fd, &copy);
 }
 
+/* Copy a file if that can be had; if not, its lease stays. */
+static bool copy_early(struct holder *holder, int fd)
+{
+	const struct held *held = &holder->held[fd];
+	struct copy copy;
+
+	if (image_begin(&holder->images, &copy, fd, held->file.index, held->file.size))
+		while (copy.head.state == IMAGE_BEGUN && !image_go_on(&holder->images, &copy)) {
+			beat(holder);
+			serve_breaks(holder);
+			if (held->state == FREE)
+				return true; /* it was broken meanwhile, and is done */
+			if (holder->is_ending)
+				break;
+		}
+	if (copy.head.state == IMAGE_BEGUN && (copy.is_clone || copy.done == copy.head.size)) {
+		finish(holder, fd, &copy);
+		return true;
+	}
+	image_end(&holder->images, &copy, copy.head.state);
+	return false;
+}
+
+static const struct holder *sorted; /* qsort takes no context */
+
+static int by_size(const void *left, const void *right)
+{
+	uint64_t first = sorted->held[*(const int *)left].file.size,
+		 second = sorted->held[*(const int *)right].file.size;
+
+	return first < second ? -1 : first > second;
+}
+
+void plan_early(struct holder *holder, uint64_t bytes)
+{
+	holder->early_bytes = bytes;
+	holder->early_next = holder->early_count = 0;
+	holder->early = calloc(holder->highest + 1, sizeof(*holder->early));
+	if (!holder->early)
+		return;
+	for (int fd = 0; fd <= holder->highest; fd++)
+		if (holder->held[fd].state == HELD)
+			holder->early[holder->early_count++] = fd;
+	sorted = holder;
+	qsort(holder->early, holder->early_count, sizeof(*holder->early), by_size);
+}
+
+bool copy_next_early(struct holder *holder)
+{
+	while (holder->early_next < holder->early_count) {
+		int fd = holder->early[holder->early_next++];
+		uint64_t size = holder->held[fd].file.size;
+
+		if (holder->held[fd].state != HELD)
+			continue; /* somebody was about to change it, or it was removed */
+		if (size <= holder->early_bytes && copy_early(holder, fd)) {
+			holder->early_bytes -= size;
+			return true;
+		}
+		holder->early_next = holder->early_count;
+	}
+	return false;
+}
+
 static bool is_elsewhere(const struct holder *holder, int fd)
 {
 	char name[32], path[PATH_MAX], root[PATH_MAX];
@@ -205,13 +282,28 @@ static bool is_elsewhere(const struct holder *holder, int fd)
 	return true;
 }
 
+/* As /proc shows a file whose name is gone; one whose name ends so is copied for nothing. */
+static bool is_said_to_be_deleted(int fd)
+{
+	static const char said[] = " (deleted)";
+	char name[32], path[PATH_MAX];
+	ssize_t length;
+
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	length = readlink(name, path, sizeof(path)) - (ssize_t)(sizeof(said) - 1);
+	return length > 0 && memcmp(path + length, said, sizeof(said) - 1) == 0;
+}
+
 static bool is_removed(const struct holder *holder, int fd)
 {
+	const struct held *held = &holder->held[fd];
 	struct stat status;
 
-	if (holder->held[fd].state != HELD || fstat(fd, &status))
+	if (held->state != HELD || fstat(fd, &status))
 		return false;
-	return status.st_nlink < holder->held[fd].file.nlink || (holder->is_ending && is_elsewhere(holder, fd));
+	if (status.st_nlink < held->file.nlink || (held->is_stacked && is_said_to_be_deleted(fd)))
+		return true;
+	return holder->is_ending && is_elsewhere(holder, fd);
 }
 
 void sweep(struct holder *holder, uint64_t deadline)
@@ -236,6 +328,8 @@ enum hold_answer lease(struct holder *holder, int fd, const struct held_file *fi
 
 	if (fd >= holder->room || (holder->most && holder->page->held >= holder->most))
 		return HOLD_FULL;
+	if (is_changed_elsewhere(fd))
+		return HOLD_REFUSED;
 	if (fcntl(fd, F_SETSIG, BREAK_SIGNAL) || fcntl(fd, F_SETLEASE, F_RDLCK))
 		return errno == EAGAIN ? HOLD_BUSY : HOLD_REFUSED;
 	if (!is_as_indexed(fd, file)) {
@@ -245,7 +339,7 @@ enum hold_answer lease(struct holder *holder, int fd, const struct held_file *fi
 	/* Its owner could open it so; of others' files the time of access would change. */
 	if (!(flags & O_NOATIME))
 		fcntl(fd, F_SETFL, flags | O_NOATIME);
-	holder->held[fd] = (struct held){.file = *file, .state = HELD};
+	holder->held[fd] = (struct held){.file = *file, .is_stacked = may_be_mapped_unseen(fd), .state = HELD};
 	holder->page->held++;
 	if (fd > holder->highest)
 		holder->highest = fd;

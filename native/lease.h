@@ -15,6 +15,8 @@ enum holder_op {
 	HOLD_FILES,	/* descriptors of files, and a struct held_file of each */
 	HOLD_SETTLED,	/* all files have been given; the answer is how many are mapped, and copied (u64) */
 	HOLD_END,	/* the recording has ended: copy what has been removed, and end */
+	HOLD_EARLY, /* copy what nobody waits for, the smallest first, and let go; the answer is how many so far (u64)
+		     */
 };
 
 enum hold_answer {
@@ -35,7 +37,13 @@ struct held_file {
 struct hold_message {
 	uint32_t op;
 	uint32_t count;
-	struct held_file files[FILES_A_MESSAGE];
+	union {
+		struct held_file files[FILES_A_MESSAGE];
+		struct {
+			uint64_t bytes;
+			uint64_t patience_ns; /* until the answer; it goes on after that */
+		} early;
+	};
 };
 
 /* Shared with the helper, which looks at it from outside. */

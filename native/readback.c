@@ -5,6 +5,7 @@
  */
 #include "capture.h"
 #include "reader.h"
+#include "walk.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -259,7 +260,8 @@ void read_xattrs(struct capture *capture, const struct dk_header *cause, const s
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	length = listxattr(path, names, sizeof(names));
 	for (ssize_t at = 0; at < length; at += strlen(names + at) + 1)
-		note_xattr(capture, cause, inode, path, names + at);
+		if (!is_second_name(names + at))
+			note_xattr(capture, cause, inode, path, names + at);
 }
 
 /* Read through a descriptor, which is closed; fd < 0: the inode could not be opened. */

@@ -263,6 +263,18 @@ __noinline int copy_inode(struct dk_inode *to, u64 pointer)
 	} else {
 		read_mtime(to, from);
 	}
+	from = (struct inode *)real_inode(pointer);
+	if (from &&
+		(u64)from !=
+			pointer) { /* stores into a mapping set the time of the file below alone, which stat shows */
+		if (field_exists(flat->i_mtime_sec)) {
+			flat = (void *)from;
+			read_field(&to->mtime_sec, flat, i_mtime_sec);
+			read_field(&to->mtime_nsec, flat, i_mtime_nsec);
+		} else {
+			read_mtime(to, from);
+		}
+	}
 	return 0;
 }
 

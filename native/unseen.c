@@ -16,6 +16,10 @@
 
 #define OVERLAYFS_MAGIC 0x794c7630
 
+/* What changes without this kernel, though it grants leases: FUSE, NFS, SMB, 9p, Ceph, AFS, GFS2, OCFS2, vboxsf. */
+static const unsigned shared_with_others[] = {0x65735546, 0x6969, 0xfe534d42, 0xff534d42, 0x01021997, 0x00c36400,
+	0x5346414f, 0x01161970, 0x7461636f, 0x786f4256};
+
 struct mappings {
 	size_t count, room;
 	uint64_t inodes[];
@@ -26,6 +30,18 @@ bool may_be_mapped_unseen(int fd)
 	struct statfs system;
 
 	return fstatfs(fd, &system) != 0 || system.f_type == OVERLAYFS_MAGIC;
+}
+
+bool is_changed_elsewhere(int fd)
+{
+	struct statfs system;
+
+	if (fstatfs(fd, &system) != 0)
+		return true;
+	for (size_t i = 0; i < sizeof(shared_with_others) / sizeof(shared_with_others[0]); i++)
+		if ((unsigned)system.f_type == shared_with_others[i])
+			return true;
+	return false;
 }
 
 static struct mappings *add(struct mappings *mapped, uint64_t inode)

@@ -12,6 +12,8 @@ struct mappings;
 
 /* Say whether a lease on a file says nothing about mappings that outlived their descriptor. */
 bool may_be_mapped_unseen(int fd);
+/* May a server or another machine change the file, of which no lease tells? */
+bool is_changed_elsewhere(int fd);
 /* All files that are mapped so by any process now; NULL if that cannot be said. Free it with free(). */
 struct mappings *mapped_files(void);
 bool is_mapped(const struct mappings *mapped, int fd);

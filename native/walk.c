@@ -239,6 +239,8 @@ static unsigned put_xattrs(struct walk *walk, int fd, int dirfd, const char *nam
 			uint32_t value_length;
 		} head = {strlen(one), 0};
 
+		if (is_second_name(one))
+			continue;
 		got = fd >= 0 ? fgetxattr(fd, one, value, sizeof(value)) : lgetxattr(path, one, value, sizeof(value));
 		if (got < 0) {
 			if (errno != ENOTSUP && errno != ENODATA && errno != ENOENT && errno != ENOTDIR)

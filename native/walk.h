@@ -7,9 +7,17 @@
 #define DIFFKEEPER_WALK_H
 
 #include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 struct file_handle;
+
+/* XFS shows an access control list a second time under its own name for it, trusted.SGI_ACL_FILE and _DEFAULT. */
+static inline bool is_second_name(const char *attribute)
+{
+	return strncmp(attribute, "trusted.SGI_ACL_", 16) == 0;
+}
 
 /* What is asked of dk_walk_some; native.py has the same. */
 struct dk_walk_request {

@@ -105,7 +105,7 @@ class Base:
         except OSError:
             return None
         status = os.fstat(fd)
-        if _is_it(status, wanted):
+        if _is_it(status, wanted, os.fstat(place[0])):
             return fd, status
         os.close(fd)
         return None
@@ -116,7 +116,7 @@ class Base:
             above, _, name = path.rpartition(b"/")
             directory = self._directory(above)
             with contextlib.suppress(OSError):
-                if directory >= 0 and _is_it(os.stat(name, dir_fd=directory, follow_symlinks=False), wanted):
+                if directory >= 0 and _is_it(_status(name, directory), wanted, os.fstat(directory)):
                     return directory, name
         return None
 
@@ -162,12 +162,17 @@ def _names(path: bytes) -> Iterator[bytes]:
             yield name
 
 
-def _is_it(status: os.stat_result, wanted: Wanted) -> bool:
-    inode = os.major(status.st_dev) << 20 | os.minor(status.st_dev), status.st_ino
+def _status(name: bytes, directory: int) -> os.stat_result:
+    return os.stat(name, dir_fd=directory, follow_symlinks=False)
+
+
+def _is_it(status: os.stat_result, wanted: Wanted, folder: os.stat_result) -> bool:
+    """Compare a file; on overlayfs one of a lower layer has a device of its own, and is known by that of its folder."""
+    inodes = [None, *((os.major(dev) << 20 | os.minor(dev), status.st_ino) for dev in (status.st_dev, folder.st_dev))]
     return (
         stat.S_ISREG(status.st_mode)
         and (status.st_size, status.st_mtime_ns) == (wanted.size, wanted.mtime_ns)
-        and wanted.inode in (None, inode)
+        and wanted.inode in inodes
         and (not wanted.before_ns or status.st_ctime_ns < wanted.before_ns)
     )
 

@@ -17,6 +17,7 @@ from dataclasses import field
 from diffkeeper import mounts, native
 from diffkeeper.baseline_format import NO_PARENT
 from diffkeeper.errors import RecordError
+from diffkeeper.model.attributes import is_second_name
 from diffkeeper.model.observation import Inode
 from diffkeeper.model.values import dataclass
 from diffkeeper.rules import Rules
@@ -252,8 +253,10 @@ class Walk:
     def _xattrs(self, path: bytes, found: Found, *, follow: bool) -> tuple[tuple[bytes, bytes], ...]:
         """Return the extended attributes of an entry; what cannot be read is reported."""
         try:
-            names = os.listxattr(path, follow_symlinks=follow)
-            return tuple((os.fsencode(name), os.getxattr(path, name, follow_symlinks=follow)) for name in names)
+            names = map(os.fsencode, os.listxattr(path, follow_symlinks=follow))
+            return tuple(
+                (name, os.getxattr(path, name, follow_symlinks=follow)) for name in names if not is_second_name(name)
+            )
         except OSError as error:
             if error.errno not in _NO_XATTRS:
                 self._unread(found, f"extended attributes not read: {error.strerror}")

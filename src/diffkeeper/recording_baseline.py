@@ -21,15 +21,19 @@ def take(
     progress: Progress,
     budget_bytes: int,
     cover: Cover | None,
-) -> None:
-    """Index the roots and keep content: of small files (``touched``), of every regular file (``full``) or of none."""
+) -> int:
+    """Index the roots and keep content: of small files (``touched``), of every regular file (``full``) or of none.
+
+    Return what is left of the budget.
+    """
+    selection = Selection(SMALL_BYTES, budget_bytes, cover) if facts.baseline == "touched" else None
     writer = JournalWriter(path, facts.trace_id)
     try:
         report = take_baseline(
             [BaselineRoot(root.path, root.label) for root in roots],
             writer,
             encode=None if facts.baseline == "index" else deltas.encode,
-            selection=Selection(SMALL_BYTES, budget_bytes, cover) if facts.baseline == "touched" else None,
+            selection=selection,
             rules=Rules.from_patterns(facts.excludes),
             skip=[device_and_inode(path)],
             progress=progress,
@@ -43,6 +47,7 @@ def take(
     facts.counters["baseline_kept"] = report.kept
     facts.counters["baseline_bytes"] = report.content_bytes
     facts.counters["baseline_unread"] = len(report.unread)
+    return selection.left_bytes if selection is not None else 0
 
 
 def _is_root(path: bytes, roots: Sequence[WatchRoot]) -> bool:

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 FILES_A_MESSAGE = 200  # native/lease.h
 MOST_HOLDERS = 64
-_ROOTS, _FILES, _SETTLED, _END = range(1, 5)
+_ROOTS, _FILES, _SETTLED, _END, _EARLY = range(1, 6)
 _HEAD = struct.Struct("<II")
 _PATIENCE_S = 10  # for an answer, which takes microseconds; whoever does not give one has been stopped or killed
 _END_PATIENCE_S = 30
+_EARLY_NS = 100_000_000  # that the command waits for copies which make leases needless; the rest is made beside it
 
 
 class Answer(IntEnum):
@@ -114,6 +115,18 @@ class Leases:
         for holder in self._holders:
             self.leased -= holder.settle()
 
+    def copy_early(self, budget_bytes: int) -> None:
+        """Have the smallest files copied, and let go, though nobody is about to change them; not all of it now."""
+        shares = dict.fromkeys(self._holders, 0)
+        for size, place in sorted((size, at) for at, holder in enumerate(self._holders) for size in holder.sizes):
+            if size > budget_bytes:
+                break
+            budget_bytes -= size
+            shares[self._holders[place]] += size
+        for holder, share in shares.items():
+            if share:
+                holder.copy_early(share, _EARLY_NS // len(shares))
+
     def finish(self) -> None:
         """Have the holders copy what was removed, and end; the engine must have been stopped."""
         for holder in self._holders:
@@ -132,6 +145,7 @@ class _Holder:
         self.is_alive = True
         self.is_full = False
         self.leased = 0
+        self.sizes: list[int] = []  # of what is leased
 
     def take(self, files: Sequence[LargeFile]) -> list[Answer]:
         """Pass files; return what became of each."""
@@ -142,6 +156,7 @@ class _Holder:
         taken += [Answer.FULL] * (len(files) - len(taken))
         self.is_full = Answer.FULL in taken
         self.leased += taken.count(Answer.LEASED)
+        self.sizes += [file.size for file, answer in zip(files, taken, strict=True) if answer is Answer.LEASED]
         return taken
 
     def ask(self, op: int, descriptors: Sequence[int] = ()) -> bool:
@@ -153,6 +168,11 @@ class _Holder:
         copied = int.from_bytes(self._ask(_SETTLED, 0, b"", (), _END_PATIENCE_S), "little")
         self.leased -= copied
         return copied
+
+    def copy_early(self, share_bytes: int, patience_ns: int) -> None:
+        """Have the smallest files copied, up to so many bytes; return after the given time, or when all is done."""
+        done = self._ask(_EARLY, 0, struct.pack("<QQ", share_bytes, patience_ns), ())
+        self.leased -= int.from_bytes(done, "little")
 
     def send(self, op: int, count: int = 0, body: bytes = b"", descriptors: Sequence[int] = ()) -> None:
         """Send a message."""

@@ -41,7 +41,7 @@ BUDGET_BYTES = 256 << 20  # of files that are copied before the command starts
 
 Announce = Callable[[str], None]
 BaselineProgress = Callable[[int, int], None]  # (entries, bytes of content) so far
-_Take = Callable[[Path, SessionFacts, Sequence[WatchRoot], BaselineProgress, int, "Cover | None"], None]
+_Take = Callable[[Path, SessionFacts, Sequence[WatchRoot], BaselineProgress, int, "Cover | None"], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +182,10 @@ class Session:
         if settings.baseline == "touched" and settings.leases:
             self._leases = stack.enter_context(Leases(path, facts.trace_id, self._engine, roots))
         cover = None if self._leases is None else self._leases.cover
-        take(path, facts, self._roots, settings.baseline_progress, settings.baseline_budget_bytes, cover)
+        left = take(path, facts, self._roots, settings.baseline_progress, settings.baseline_budget_bytes, cover)
         if self._leases is not None:
             self._leases.settle()
+            self._leases.copy_early(left)
             facts.counters["leases"] = self._leases.leased
             facts.counters["leases_refused"] = self._leases.refused
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from diffkeeper import Trace
+from diffkeeper.errors import UnknownContentError
 from integration.recorder import descendants, plain_environment, run, wait_until
 from oracle.recorded import diffkeeper
 
@@ -31,6 +32,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number in range(8):
         (place / f"file{number}").write_bytes(content(number))
     return place
+
+
+# Without a budget nothing is copied before somebody is about to change it: leases are all that there is.
+LEASES_ALONE = "--baseline-budget=0"
 
 
 def record(folder: Path, script: str, *options: str, code: int = 0) -> dict[str, object]:
@@ -65,7 +70,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("script", CHANGES.values(), ids=CHANGES.keys())
 def test_what_a_file_was_before_its_first_change_is_in_the_trace(folder: Path, script: str) -> None:
-    summary = record(folder, script)
+    summary = record(folder, script, LEASES_ALONE)
     assert summary["counters"]["no_before_image"] == 0
     assert summary["complete"] is True
     holds_all_from_before(folder, 0)
@@ -78,8 +83,8 @@ def test_what_is_left_of_a_file_after_a_write_is_known(folder: Path) -> None:
 
 
 def test_files_that_nobody_changed_are_not_copied(folder: Path) -> None:
-    summary = record(folder, "cat file* > /dev/null; echo new > file0; chmod 600 file1; mv file2 file9")
-    counters = summary["counters"]
+    script = "cat file* > /dev/null; echo new > file0; chmod 600 file1; mv file2 file9"
+    counters = record(folder, script, LEASES_ALONE)["counters"]
     assert (counters["leases"], counters["before_images"]) == (8, 1)
     said = run("info", "../trace", cwd=folder).stdout
     assert "touched; 1 of 8 files have their content in the trace, 7 are taken from the base" in said
@@ -97,26 +102,54 @@ def test_without_leases_large_files_are_copied_first_as_far_as_the_budget_goes(f
 
 def test_an_open_that_will_not_wait_is_counted_and_the_remedy_named(folder: Path) -> None:
     script = "import os; os.open('file0', os.O_WRONLY | os.O_NONBLOCK)"
-    done = run("record", "--state-dir=../trace", "--", "python3", "-c", script, cwd=folder)
+    done = run("record", LEASES_ALONE, "--state-dir=../trace", "--", "python3", "-c", script, cwd=folder)
     assert done.returncode == 1
     assert "1 open with O_NONBLOCK failed with EAGAIN" in done.stderr
     assert "--no-leases" in done.stderr
     assert "--no-leases" in run("info", "../trace", cwd=folder).stdout
-    assert run("record", "--force", "--no-leases", "--state-dir=../trace", "--", "python3", "-c", script, cwd=folder)
+    for option in ("--no-leases", "--baseline-budget=1M"):
+        again = run("record", "--force", option, "--state-dir=../trace", "--", "python3", "-c", script, cwd=folder)
+        assert again.returncode == 0, again.stderr
+
+
+def test_what_the_budget_has_room_for_is_copied_before_anybody_waits_the_smallest_first(folder: Path) -> None:
+    (folder / "large").write_bytes(content(9, 600_000))
+    opened = "import os; [os.open(f'file{n}', os.O_RDONLY | os.O_TRUNC) for n in range(8)]"
+    counters = record(folder, f'python3 -c "{opened}"; rm large', "--baseline-budget=1600K")["counters"]
+    # Such an open breaks no lease: what had only that is lost.
+    assert (counters["leases"], counters["before_images"], counters["no_before_image"]) == (9, 9, 0)
+    holds_all_from_before(folder, *range(8))
+
+
+def test_copies_of_files_that_nobody_touched_are_not_kept(folder: Path) -> None:
+    assert "before_images" not in record(folder, "cat file*")["counters"]
+    with Trace.open(folder.parent / "trace") as trace:
+        assert trace.at("start").read("file3") == content(3)
+    shutil.rmtree(folder)
+    with Trace.open(folder.parent / "trace") as trace, pytest.raises(UnknownContentError):
+        trace.at("start").read("file3")
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="needs tar")
 def test_tar_overwrite_works_without_leases(folder: Path) -> None:
     subprocess.run(["tar", "cf", "../all.tar", "."], cwd=folder, check=True)
     record(folder, "tar xf ../all.tar --overwrite", "--no-leases")
-    summary = record(folder, "tar xf ../all.tar --overwrite 2> /dev/null", "--force", code=2)
+    record(folder, "tar xf ../all.tar --overwrite", "--force")  # a small tree needs no leases
+    summary = record(folder, "tar xf ../all.tar --overwrite 2> /dev/null", "--force", LEASES_ALONE, code=2)
     assert summary["counters"]["disturbed_opens"] >= 8
 
 
 def test_a_low_limit_of_descriptors_takes_more_holders(folder: Path) -> None:
     for number in range(8, 700):
         (folder / f"file{number}").write_bytes(content(number, 70_000))
-    command = ["sh", "-c", 'ulimit -n 320; exec "$@"', "sh", *diffkeeper("record", "--state-dir=../trace", "--json")]
+    command = [
+        "sh",
+        "-c",
+        'ulimit -n 320; exec "$@"',
+        "sh",
+        *diffkeeper("record", "--state-dir=../trace", LEASES_ALONE),
+    ]
+    command.append("--json")
     script = "for number in $(seq 8 699); do echo new > file$number; done"
     done = subprocess.run(
         [*command, "--", "sh", "-c", script], cwd=folder, env=plain_environment(), capture_output=True, text=True,
@@ -150,7 +183,7 @@ def test_without_the_right_to_lease_the_files_of_others_are_copied_first(folder:
 
 
 def start(folder: Path, script: str) -> subprocess.Popen[str]:
-    command = diffkeeper("record", "--state-dir=../trace", "--json", "--", "sh", "-c", script)
+    command = diffkeeper("record", "--state-dir=../trace", "--json", LEASES_ALONE, "--", "sh", "-c", script)
     return subprocess.Popen(command, cwd=folder, env=plain_environment(), stderr=subprocess.PIPE, text=True)
 
 

@@ -113,5 +113,6 @@ def _read(fd: int, name: bytes) -> Content:
 
 
 def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    names = os.listxattr(path, follow_symlinks=False)
+    # XFS shows an access control list a second time, under a name of its own.
+    names = [name for name in os.listxattr(path, follow_symlinks=False) if not name.startswith("trusted.SGI_ACL_")]
     return tuple(sorted((os.fsencode(name), os.getxattr(path, name, follow_symlinks=False)) for name in names))

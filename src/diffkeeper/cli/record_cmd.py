@@ -94,14 +94,14 @@ class _Terminated(KeyboardInterrupt):
     default="256M",
     show_default=True,
     metavar="SIZE",
-    help="With --baseline touched, copy no more than that before the command starts.",
+    help="With --baseline touched, copy no more than that in case it is changed, the smallest files first.",
 )
 @click.option(
     "--leases/--no-leases",
     default=True,
     show_default=True,
     help="With --baseline touched, hold file leases, so that a file is copied when somebody opens it for writing. "
-    "Without them large files are copied first, as far as the budget goes.",
+    "Without them files above 64 KiB are copied before the command, as far as the budget goes.",
 )
 @click.option(
     "--exclude",

@@ -15,6 +15,7 @@ from diffkeeper.model.event import Kind
 ACCESS = b"system.posix_acl_access"
 DEFAULT = b"system.posix_acl_default"
 CAPABILITY = b"security.capability"
+_SECOND_NAME = b"trusted.SGI_ACL_"
 
 _VERSION = struct.Struct("<I")
 _ENTRY = struct.Struct("<HHI")
@@ -22,6 +23,11 @@ _USER_OBJ, _GROUP_OBJ, _MASK, _OTHER = 0x01, 0x04, 0x10, 0x20
 _KILLS_CAPABILITY = frozenset({Kind.WRITE, Kind.COPY, Kind.TRUNCATE, Kind.FALLOCATE, Kind.CHOWN})
 
 _Entries = list[tuple[int, int, int]]  # tag, permissions, id
+
+
+def is_second_name(name: bytes) -> bool:
+    """Say whether an attribute is the other name under which XFS shows an access control list (walk.h)."""
+    return name.startswith(_SECOND_NAME)
 
 
 def settle(xattrs: dict[bytes, bytes], kind: Kind, mode: int) -> None:

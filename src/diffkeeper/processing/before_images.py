@@ -6,6 +6,7 @@ import hashlib
 import os
 import zlib
 from collections import Counter
+from collections.abc import Callable
 
 from diffkeeper.model.promised import promised_blob
 from diffkeeper.store import deltas
@@ -13,10 +14,17 @@ from diffkeeper.store.content import ContentWriter
 from diffkeeper.store.images import Image, ImageState, images
 
 
-def load_images(trace: str | os.PathLike[str], trace_id: int, content: ContentWriter) -> Counter[str]:
-    """Store what the holders copied; return counts of what they did, by name."""
+def load_images(
+    trace: str | os.PathLike[str],
+    trace_id: int,
+    content: ContentWriter,
+    is_needed: Callable[[int], bool] = lambda blob: True,
+) -> Counter[str]:
+    """Store what the holders copied, as far as it is needed; return counts of what they did, by name."""
     counts: Counter[str] = Counter()
     for image in images(trace, trace_id):
+        if image.is_whole and not is_needed(promised_blob(image.index)):
+            continue
         if image.is_whole and _store(image, content):
             counts["before_images"] += 1
             counts["before_image_bytes"] += image.size

@@ -12,7 +12,7 @@ import gc
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +29,7 @@ from diffkeeper.processing.before_images import load_images
 from diffkeeper.processing.output import Output
 from diffkeeper.processing.resolver_state import restore, state_of
 from diffkeeper.processing.totals import Totals
-from diffkeeper.processing.untouched import count_missing, promises
+from diffkeeper.processing.untouched import StillThere, count_missing, promises, recorded_folders, without_name
 from diffkeeper.processing.window import Window
 from diffkeeper.rules import Rules
 from diffkeeper.store.format import STORE_NAME, SessionFacts, read_session
@@ -144,7 +144,10 @@ class Processor:
         return self._totals
 
     def _finish(self) -> None:
-        self._images = load_images(self._trace_dir, self._facts().trace_id, self._output.content)
+        if not self._progress.baseline_is_whole:
+            self._load_baseline()
+        still = self._still_there()
+        self._load_images(lambda blob: not still.holds(blob))
         self._advance()
         if self._resolver is None:
             if not self._progress.baseline_is_whole:
@@ -159,10 +162,26 @@ class Processor:
         self._resolver.finish()
         self._note_survivors()
         self._checkpoint_baseline()
+        self._load_images(lambda blob: still.was_held(blob) and not still.is_whole(blob))
+        still.close()
         self._count_missing()
         self._progress.damage += [words for words in self._journal.damage if words not in self.damage]
         self._progress.is_finished = True
         self._commit()
+
+    def _still_there(self) -> StillThere:
+        """Return which files are as they were: what was copied of them in case is not needed."""
+        facts = self._facts()
+        return StillThere(recorded_folders(facts), self._whole, self._promised(), facts.baseline_realtime_ns)
+
+    def _load_images(self, is_needed: Callable[[int], bool]) -> None:
+        self._images.update(load_images(self._trace_dir, self._facts().trace_id, self._output.content, is_needed))
+
+    def _promised(self) -> dict[int, int]:
+        """Return the promised blobs of the baseline by node."""
+        if not self._is_resumed:
+            return self._loader.promised
+        return {node.number: blob for blob, node in promises(self._output.baseline()).items()}
 
     def _note_survivors(self) -> None:
         """Count the command's processes that had not ended when the engine was stopped."""
@@ -282,10 +301,10 @@ class Processor:
         assert self._resolver is not None, "what was changed is known once all is resolved"
         self._resolver.counters.update(self._images)
         if self._facts().baseline == "touched":
-            promised = self._loader.promised
-            if self._is_resumed:
-                promised = {node.number: blob for blob, node in promises(self._output.baseline()).items()}
-            touched = {number: promised[number] for number in self._totals.nodes & promised.keys()}
+            promised = self._promised()
+            # What another one was renamed over is on the timeline under that one's number.
+            changed = self._totals.nodes & promised.keys() | without_name(self._tree, promised)
+            touched = {number: promised[number] for number in changed}
             self._resolver.counters["no_before_image"] = count_missing(touched, self._tree, self._output.content.has)
 
     def _interval(self) -> int:

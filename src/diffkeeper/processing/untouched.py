@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from diffkeeper.base import Base, Wanted
 from diffkeeper.model.node import Node
@@ -29,6 +29,12 @@ def count_missing(touched: Mapping[int, int], last: Tree, is_stored: Callable[[i
     return sum(not is_stored(blob) and not _has_still(last, node, blob) for node, blob in touched.items())
 
 
+def without_name(tree: Tree, numbers: Iterable[int]) -> set[int]:
+    """Return which of these nodes have no name in a tree."""
+    nodes = tree.nodes
+    return {number for number in numbers if number not in nodes or not nodes[number].names}
+
+
 def _has_still(tree: Tree, number: int, blob: int) -> bool:
     node = tree.nodes.get(number)
     return node is not None and bool(node.names) and node.content is not None and is_whole(node.content, blob)
@@ -41,10 +47,56 @@ def seen_until_ns(facts: SessionFacts, *, is_lossless: bool) -> int:
 
 def recorded_base(facts: SessionFacts, trees: Trees, before_ns: int) -> Base:
     """Return the recorded folders as a base, the untouched files of which have their bytes from before the command."""
-    folders = [
-        (os.fsencode(root.label) if len(facts.roots) > 1 else b"", os.fsencode(root.path)) for root in facts.roots
-    ]
-    return Base(folders, _Finder(trees, before_ns).in_recorded_folder if before_ns else lambda blob: None)
+    return Base(
+        recorded_folders(facts), _Finder(trees, before_ns).in_recorded_folder if before_ns else lambda blob: None
+    )
+
+
+def recorded_folders(facts: SessionFacts) -> list[tuple[bytes, bytes]]:
+    """Return the watch roots as folders of a base."""
+    return [(os.fsencode(root.label) if len(facts.roots) > 1 else b"", os.fsencode(root.path)) for root in facts.roots]
+
+
+class StillThere:
+    """Say which files were certainly not touched since before the baseline: nobody can set a ctime back."""
+
+    def __init__(
+        self, folders: Sequence[tuple[bytes, bytes]], tree: Tree, promised: Mapping[int, int], before_ns: int
+    ) -> None:
+        """Look at the files of ``tree``, which may be changed later; ``promised`` are blobs by node."""
+        self._folders = folders
+        self._tree = tree
+        self._before_ns = before_ns
+        self._numbers = {blob: number for number, blob in promised.items()}
+        self._held: set[int] = set()
+        self._base = Base(folders, self._wanted)
+
+    def holds(self, blob: int) -> bool:
+        """Say whether the file is still as it was, and remember it."""
+        if self._before_ns and self._base.has(blob):
+            self._held.add(blob)
+            return True
+        return False
+
+    def was_held(self, blob: int) -> bool:
+        """Say whether ``holds`` has said so."""
+        return blob in self._held
+
+    def is_whole(self, blob: int) -> bool:
+        """Say whether the tree still has the file as it was."""
+        return _has_still(self._tree, self._numbers[blob], blob)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._base.close()
+
+    def _wanted(self, blob: int) -> Wanted | None:
+        node = self._tree.nodes.get(self._numbers.get(blob, 0))
+        if node is None or node.content is None or not is_whole(node.content, blob):
+            return None
+        return Wanted(
+            self._tree.paths_of(node), node.content.size, node.meta.mtime_ns, node.identity[:2], self._before_ns
+        )
 
 
 def named_base(facts: SessionFacts, trees: Trees, folder: bytes) -> Base:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from diffkeeper.baseline_index import s_dev
+from diffkeeper.model.attributes import is_second_name
 from diffkeeper.model.compare import LinkGroups, What, differences, missing
 from diffkeeper.model.losses import is_tainted
 from diffkeeper.model.node import Node
@@ -296,4 +297,5 @@ def _comparable(xattrs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         for name, value in xattrs.items()
         if (not name.startswith(b"security.") or name == b"security.capability")
         and (is_root or not name.startswith(b"trusted."))
+        and not is_second_name(name)
     }

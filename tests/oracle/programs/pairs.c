@@ -339,6 +339,8 @@ static void put_attributes(const char *path)
 	ssize_t length = llistxattr(path, names, sizeof(names));
 
 	for (ssize_t at = 0; at < length; at += (ssize_t)strlen(names + at) + 1) {
+		if (strncmp(names + at, "trusted.SGI_ACL_", 16) == 0)
+			continue; /* as XFS shows an access control list a second time */
 		ssize_t size = lgetxattr(path, names + at, value, sizeof(value));
 
 		put_hex(names + at, strlen(names + at));
