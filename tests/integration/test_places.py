@@ -418,6 +418,23 @@ open("renamed/e/g", "ab").write(b"y")
     check(record(root, place / "trace-subvolumes", program), root)
 
 
+@pytest.mark.parametrize("place", ["btrfs", "xfs", "tmpfs"], indirect=True)
+def test_a_file_that_gets_its_name_by_way_of_proc_is_no_inode_of_proc(place: Path) -> None:
+    root = place / "nameless"
+    root.mkdir()
+    program = """
+import ctypes
+os.mkdir("d")
+for number in range(3):
+    fd = os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o640)
+    os.write(fd, b"x" * 5000)
+    path = b"/proc/self/fd/%d" % fd
+    assert ctypes.CDLL(None).linkat(-100, path, -100, b"d/f%d" % number, 0x400) == 0
+    os.close(fd)
+"""
+    check(record(root, place / "trace-nameless", program), root)
+
+
 DEEPER = """
 at = os.open(".", os.O_RDONLY)
 for level in range(FROM, TO):

@@ -81,6 +81,8 @@ class Naming:
         if not placing.is_elsewhere(case):
             text = seen.path2 if seen.op == NameOp.SYMLINK else b""
             path2 = b"" if seen.op == NameOp.SYMLINK else seen.path2
+            if seen.op == NameOp.LINK and case.spot2.parent is not None and case.is_touched(case.spot2.parent):
+                path2 = self._ledger.path_in(case.spot2.parent, case.name2)
             self._ledger.unresolved(seen, _KINDS[seen.op], path=seen.path, path2=path2, text=text)
 
     def _removed(self, case: Case) -> None:

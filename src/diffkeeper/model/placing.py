@@ -49,7 +49,7 @@ class Case:
         self._tree = ledger.tree
         self._walker = walker
         self.is_untouched = not seen.touched
-        self.pairs = [(inode, ledger.find(inode)) for inode in seen.touched]
+        self.pairs = _on_one_system([(inode, ledger.find(inode)) for inode in seen.touched])
         self.inodes = {node.number: inode for inode, node in self.pairs if node is not None}
         self.directories = [node for _, node in self.pairs if node is not None and node.is_directory]
 
@@ -117,6 +117,12 @@ class Case:
     def touches_outside(self) -> bool:
         """Say whether a directory that is not in the tree was touched."""
         return bool(self.unknown(stat.S_ISDIR))
+
+
+def _on_one_system(pairs: list[tuple[Inode, Node | None]]) -> list[tuple[Inode, Node | None]]:
+    """Leave out what lies on other devices than the known inodes: /proc touches inodes of its own in passing."""
+    devices = {inode.dev for inode, node in pairs if node is not None}
+    return [(inode, node) for inode, node in pairs if node is not None or not devices or inode.dev in devices]
 
 
 def choose(links: list[Link], spot: Callable[[], Spot]) -> Link | None:
