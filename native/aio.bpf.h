@@ -98,12 +98,15 @@ __noinline int begin_direct(u64 pointer, u64 iterator)
 	if (!request)
 		return 0;
 	writer_flags(&request->task);
+	end_announced(request, (u64)inode); /* tried before, in vain */
 	request->was_direct = 1;
 	request->direct_inode = (u64)inode;
 	request->direct_ns = bpf_ktime_get_ns();
 	read_field(&request->direct_offset, call, ki_pos);
 	read_field(&count, (struct iov_iter *)iterator, count);
 	request->direct_sequence = __sync_fetch_and_add(&counters.sequence, 1) + 1;
+	request->announced = request->direct_sequence;
+	announce_request(request, (u64)inode, request->direct_offset, count);
 	request->direct_is_off =
 		!is_readable(inode) || !is_inline_possible(count) || send_iterator(iterator, request->direct_sequence);
 	return 0;
@@ -133,6 +136,7 @@ __noinline int end_direct(u64 pointer, s64 result)
 		put_of(&record.header, sizeof(record), request->direct_is_off, &record.inode, record.offset,
 			record.length);
 	}
+	end_announced(request, (u64)inode);
 	request->direct_ns = 0;
 	if (request->is_aio)
 		bpf_map_delete_elem(&requests, &pointer);

@@ -24,7 +24,7 @@
 
 enum { COUNTERS_BYTES = 4096, DESCRIBED_BYTES = 8192 };
 _Static_assert(sizeof(struct dk_counters) <= COUNTERS_BYTES, "the counters are mapped as one page");
-enum { MAX_ROOTS = 64, MAX_LINKS = 32, MAX_PROGRAMS = 64, MAX_HOLES = 64, ERROR_BYTES = 1024 };
+enum { MAX_ROOTS = 64, MAX_LINKS = 32, REQUEST_LINKS = 5, MAX_PROGRAMS = 64, MAX_HOLES = 64, ERROR_BYTES = 1024 };
 
 /* libbpf, by name: it is opened at run time. */
 struct bpf_object;
@@ -175,7 +175,7 @@ struct capture {
 	char hooks[MAX_LINKS][32];
 	int link_count;
 	uint32_t hook_number;
-	struct bpf_link *request_link; /* attached by the drain thread */
+	struct bpf_link *request_links[REQUEST_LINKS]; /* attached by the drain thread */
 	char missing[512];
 	struct dk_counters *counters;
 	struct dk_described *described; /* the answer of the program behind describe_fd */

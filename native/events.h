@@ -326,14 +326,16 @@ struct dk_sampler {
 };
 
 /*
- * A request that may write to the inode until the record with the same sequence comes. With ino 0 it says that requests
- * are used at all: the drain thread then attaches the hook that tells when a worker leaves one.
+ * A request may write to the inode from t_ns on (op 0; length 0: anywhere), or no longer (op 1; of: the sequence of its
+ * first record). With ino 0 it says that requests are used at all: the drain thread then attaches the hooks that tell
+ * when a worker leaves one.
  */
 struct dk_async {
 	struct dk_header header;
 	struct dk_inode inode;
 	dk_u64 offset;
 	dk_u64 length;
+	dk_u64 of;
 };
 
 struct dk_lost {
@@ -530,7 +532,7 @@ DK_ASSERT_SIZE(dk_mount, 208);
 DK_ASSERT_SIZE(dk_entry, 152);
 DK_ASSERT_SIZE(dk_lost, 112);
 DK_ASSERT_SIZE(dk_held, 64);
-DK_ASSERT_SIZE(dk_async, 128);
+DK_ASSERT_SIZE(dk_async, 136);
 DK_ASSERT_SIZE(dk_settings, 64);
 DK_ASSERT_SIZE(dk_counters, 240);
 DK_ASSERT_SIZE(dk_loss_key, 24);

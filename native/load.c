@@ -500,13 +500,17 @@ static int attach_all(struct capture *capture)
 	return 0;
 }
 
-/* The hook that only requests need, when the first is seen: nobody else's switches from task to task are to cost. */
+/* The hooks that only requests need, when the first is seen: nobody else's switches from task to task are to cost. */
 void attach_for_requests(struct capture *capture)
 {
+	static const char *const hooks[REQUEST_LINKS] = {
+		"sched_switch", "ext4_punch_hole", "ext4_zero_range", "ext4_collapse_range", "ext4_insert_range"};
 	struct bpf_program *program = find_program(capture, "request_ended");
 
-	if (program && !capture->request_link)
-		capture->request_link = capture->lib.attach_raw(program, "sched_switch");
+	if (!program || capture->request_links[0])
+		return;
+	for (int i = 0; i < REQUEST_LINKS; i++)
+		capture->request_links[i] = capture->lib.attach_raw(program, hooks[i]);
 }
 
 int run_program(int program, const uint64_t *context, uint32_t size)

@@ -56,7 +56,7 @@ static int take_record(void *context, void *data, size_t size)
 	if (header->type == DK_PIECE)
 		return 0;
 	capture->segments.as_of_ns = header->exit_ns;
-	if (header->type == DK_ASYNC)
+	if (header->type == DK_ASYNC && !((const struct dk_async *)data)->inode.ino)
 		attach_for_requests(capture);
 	if (header->type == DK_NAME && (header->flags & DK_F_IMPORT))
 		read_import(capture, data);
@@ -219,9 +219,11 @@ int dk_stop(struct capture *capture)
 	segments_wake(&capture->segments);
 	eventfd_write(capture->wake_fd, 1);
 	pthread_join(capture->thread, NULL);
-	if (capture->request_link)
-		capture->lib.detach(capture->request_link);
-	capture->request_link = NULL;
+	for (int i = 0; i < REQUEST_LINKS; i++) {
+		if (capture->request_links[i])
+			capture->lib.detach(capture->request_links[i]);
+		capture->request_links[i] = NULL;
+	}
 	close(capture->wake_fd);
 	capture->is_draining = false;
 	return 0;

@@ -26,8 +26,9 @@ struct request {
 	s64 direct_offset;
 	u64 direct_ns;
 	u64 direct_sequence;
-	u64 inode; /* that a DK_ASYNC record announced, or that a close is about */
+	u64 inode; /* that a close is about */
 	u64 ino;
+	u64 announced; /* the sequence of its DK_ASYNC record */
 };
 
 struct {
@@ -493,6 +494,68 @@ static __always_inline u64 owner_of(struct io_ring_ctx *ctx)
 	return (u64)pid << 32 | tid;
 }
 
+/*
+ * From now on the request may write, and no reading of the file is exact. The record of the write has the same
+ * sequence. length 0: where is not known.
+ */
+__noinline int announce_request(struct request *request, u64 pointer, s64 offset, u64 length)
+{
+	struct dk_async record = {0};
+
+	if (!request)
+		return 0;
+	fill_header(&record.header, DK_ASYNC, 0, sizeof(record));
+	fill_owner(&record.header, &request->task);
+	record.header.sequence = request->announced;
+	record.header.enter_ns = record.header.t_ns;
+	read_inode(&record.inode, (struct inode *)pointer);
+	record.offset = offset;
+	record.length = length;
+	record.of = request->announced;
+	put_of(&record.header, sizeof(record), 0, &record.inode, offset, length);
+	return 0;
+}
+
+/* It writes no more. */
+static __always_inline void end_announced(struct request *request, u64 pointer)
+{
+	struct dk_async record = {0};
+
+	if (!request->announced)
+		return;
+	fill_header(&record.header, DK_ASYNC, 1, sizeof(record));
+	read_inode(&record.inode, (struct inode *)pointer);
+	record.of = request->announced;
+	put_of(&record.header, sizeof(record), 0, &record.inode, 0, 0);
+	request->announced = 0;
+}
+
+/* Where nothing is told from inside a lock, a write may happen at any time from its submission on. */
+static __always_inline void announce_unlocked(struct request *request, u64 pointer)
+{
+	struct io_kiocb *kernel = (void *)pointer;
+	u32 flags = 0, call = call_of(request->opcode);
+	struct super_block *sb = 0;
+	unsigned long magic = 0;
+	struct inode *inode;
+	int fd = 0;
+
+	if (!settings.writes_need_enter || (call != CALL_PWRITE && call != CALL_SPLICE))
+		return;
+	read_field(&flags, kernel, flags);
+	read_field(&fd, kernel, cqe.fd);
+	inode = inode_of(flags & REQ_F_FIXED_FILE ? (struct file *)file_in_slot(request->ctx, fd) : file_of(fd));
+	if (!inode || !is_regular(mode_of(inode)) || verdict_of(inode) == OUTSIDE)
+		return;
+	read_field(&sb, inode, i_sb);
+	read_field(&magic, sb, s_magic);
+	if (magic == EXT4_MAGIC)
+		return;
+	request->announced = request->token;
+	request->direct_inode = (u64)inode;
+	announce_request(request, (u64)inode, 0, 0);
+}
+
 /* A close is about the file as it is now: when it has ended there is none. */
 static __always_inline void note_close(struct request *request, u64 pointer)
 {
@@ -546,6 +609,7 @@ static __always_inline int submitted(u64 pointer)
 	}
 	if (opcode == IORING_OP_CLOSE)
 		note_close(request, pointer);
+	announce_unlocked(request, pointer);
 	return 0;
 }
 
@@ -582,9 +646,12 @@ static __always_inline void send_close(struct request *request)
 	put_of(&record.header, sizeof(record), 0, &record.inode, 0, 0);
 }
 
+enum { READ_AT_END_MAX = 1 << 16 };
+
 /*
  * A write of which nothing was told from inside a lock: its end says where it was. The bytes are the submitter's, who
- * must not change them before; of vectors and registered buffers they are read back.
+ * must not change them before; of vectors and registered buffers they are read back, from the page cache at once where
+ * the drain thread could not open the file (tmpfs).
  */
 __noinline int send_unlocked(struct request *request, u64 pointer, s64 result)
 {
@@ -611,6 +678,8 @@ __noinline int send_unlocked(struct request *request, u64 pointer, s64 result)
 	record.header.flags = doubt(verdict) | writer_flags(&request->task);
 	request->task.copy_sequence = 0;
 	fill_owner(&record.header, &request->task);
+	if (request->announced)
+		record.header.sequence = request->announced;
 	record.header.result = record.length = result;
 	record.header.enter_ns = request->task.enter_ns;
 	record.offset = position - result;
@@ -622,8 +691,13 @@ __noinline int send_unlocked(struct request *request, u64 pointer, s64 result)
 	read_inode(&record.inode, inode);
 	record.header.flags |= DK_F_MORE;
 	if (request->opcode != IORING_OP_WRITE || !is_readable(inode) || !is_inline_possible(result) ||
-		send_pieces(&args, record.header.sequence))
+		send_pieces(&args, record.header.sequence)) {
 		record.header.flags |= DK_F_BY_REFERENCE;
+		/* Page by page: of what is longer, replay would have to judge too many readings. */
+		if (settings.has_no_handles && result <= READ_AT_END_MAX &&
+			send_cached_range((u64)inode, record.offset, record.offset + result, record.header.sequence))
+			record.header.flags |= DK_F_READ_AT_EXIT;
+	}
 	put_of(&record.header, sizeof(record), record.header.flags & DK_F_BY_REFERENCE, &record.inode, record.offset,
 		record.length);
 	return 0;

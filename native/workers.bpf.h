@@ -179,7 +179,8 @@ static __always_inline int sleep_worker(u64 at)
 	return 0;
 }
 
-__noinline int completed(u64 pointer)
+/* In request_ended(): the depth of calls is at its limit. */
+static __always_inline int completed(u64 pointer)
 {
 	struct request *request = bpf_map_lookup_elem(&requests, &pointer);
 	struct io_kiocb *kernel = (void *)pointer;
@@ -201,28 +202,37 @@ __noinline int completed(u64 pointer)
 		else if (request->is_prepared)
 			record_request(request, result);
 	}
+	end_announced(request, request->direct_inode);
 	bpf_map_delete_elem(&requests, &pointer);
 	return 0;
 }
 
 /*
- * Three hooks, one program, since it is a long one (see raw_hooks in load.c). io_uring_complete(ring, request, ...):
- * the submitter is about to be told; not of what succeeds without telling. sched_switch(was preempted, ...): a worker
- * sleeps, and what it ran is recorded before the next change to the same inodes; attached when requests are first used.
- * sched_process_exit(task, is the last): the same for a worker that slept before that.
+ * One program for several hooks, since it is a long one (see raw_hooks in load.c). io_uring_complete(ring, request,
+ * ...): the submitter is about to be told; not of what succeeds without telling. sched_switch(was preempted, ...): a
+ * worker sleeps, and what it ran is recorded before the next change to the same inodes; attached when requests are
+ * first used. sched_process_exit(task, is the last): the same for a worker that slept before that.
+ * ext4_punch_hole(inode, ...) and its kin: inside the lock of a change that need not touch the inode, when the clock
+ * has not ticked since the last one.
  */
 SEC("raw_tp")
 int request_ended(u64 *ctx)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct file *file = 0;
+	u64 pointer;
 	u32 flags = 0;
 
 	if (!counters.has_requests)
 		return 0;
+	pointer = request_at(task);
+	read_field(&file, (struct io_kiocb *)pointer, file);
+	if (pointer && ctx[0] && ctx[0] == (u64)inode_of(file))
+		return touch_request(ctx[0]);
 	if (ctx[0] > 1 && ctx[1] > 1)
 		return completed(ctx[1]);
 	read_field(&flags, task, flags);
-	return flags & PF_IO_WORKER ? sleep_worker(request_at(task)) : 0;
+	return flags & PF_IO_WORKER ? sleep_worker(pointer) : 0;
 }
 
 #endif

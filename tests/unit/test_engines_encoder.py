@@ -30,6 +30,7 @@ from diffkeeper.model.observation import (
     ProcessExecuted,
     ProcessExited,
     ProcessSeen,
+    RequestSeen,
     SizeChanged,
     SizeOp,
 )
@@ -65,6 +66,8 @@ OBSERVATIONS = [
     MountChanged(*COMMON, True, INODE, INODE, b"tmpfs", False, True, BASE, b"m"),
     MountChanged(*COMMON, False, None, None, b"", False, False, BASE, b"some/where"),
     Held(*COMMON),
+    RequestSeen(*COMMON, INODE, 4096, 8192, 7, False),
+    RequestSeen(*COMMON, INODE, 0, 0, 7, True),
     EventsLost(*COMMON, "probe", 12, 80, Lost.BYTES, BASE, 4096, 3),
     HoleFound(*COMMON, INODE, BASE, b"core", 5, 6, 2),
     HoleFound(*COMMON, INODE, BASE, b"", 0, 0, 2),

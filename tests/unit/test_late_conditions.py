@@ -25,6 +25,7 @@ from diffkeeper.model.observation import (
     MappingChanged,
     Observation,
     Opened,
+    RequestSeen,
     SizeChanged,
     SizeOp,
 )
@@ -56,6 +57,11 @@ def size(kind: type[SizeChanged] | type[Opened], enter: int, exit_: int) -> Obse
 def mapping(t_ns: int, is_mapped: bool) -> MappingChanged:
     """Return the begin, or the end, of a shared writable mapping."""
     return MappingChanged(t_ns, t_ns, t_ns, t_ns, 1, 1, Flag(0), 0, FILE, is_mapped)
+
+
+def request(sequence: int, t_ns: int, of: int, is_over: bool, offset: int = 0, length: int = 10) -> RequestSeen:
+    """Return what announces a request, or tells its end."""
+    return RequestSeen(sequence, t_ns, t_ns, t_ns, 1, 2, Flag.ASYNC, 0, FILE, offset, length, of, is_over)
 
 
 CHANGED = write(1, 10, 20, flags=BY_REFERENCE)
@@ -100,6 +106,8 @@ def unnoted(monkeypatch: pytest.MonkeyPatch, kind: type[Observation]) -> None:
 
 def test_nothing_else_is_exact() -> None:
     assert judged()
+    assert judged(request(2, 1, 2, False), request(3, 9, 2, True), request(4, 41, 4, False))
+    assert judged(request(1, 5, 1, False), request(5, 10, 5, False, 50))
     assert judged(write(2, 1, 9), write(3, 41, 90), write(4, *_WITHIN, offset=50), mapping(5, True), mapping(6, False))
 
 
@@ -129,6 +137,9 @@ KINDS = {
     "an open that truncates": (Opened, [size(Opened, *_WITHIN)]),
     "a shared writable mapping": (MappingChanged, [mapping(5, True)]),
     "a mapping that ended in between": (MappingChanged, [mapping(5, True), mapping(25, False)]),
+    "a request that never ends": (RequestSeen, [request(2, 5, 2, False)]),
+    "a request whose place is not known": (RequestSeen, [request(2, 5, 2, False, 500, 0)]),
+    "a request that ended in between": (RequestSeen, [request(2, 5, 2, False), request(3, 25, 2, True)]),
     "a change that no call explains": (
         HoleFound,
         [HoleFound(2, 33, 33, 34, 0, 0, Flag.HOLE, 0, FILE, Base(1, 1, 0), b"f", 0, 0, 1)],

@@ -37,6 +37,7 @@ from diffkeeper.model.observation import (
     ProcessExecuted,
     ProcessExited,
     ProcessSeen,
+    RequestSeen,
     Sampled,
     SizeChanged,
     SizeOp,
@@ -64,6 +65,7 @@ _LOST_OF = Struct("<QIIQQI")
 _HOLE = Struct("<QQQII")
 _MAPPED = Struct("<QQI")
 _SAMPLER = Struct("<8Q")
+_ASYNC = Struct("<QQQ")
 
 DATA, PIECE, COPY, SIZE, NAME, OPEN, ATTR, CLOSE = range(1, 9)
 OUTPUT, PROCESS, EXEC, EXIT, DIRECTORY, LATE, ENTRY, LOST, MAPPED = range(9, 18)
@@ -123,9 +125,11 @@ class Decoder:
                 raise ValueError(f"record of {size} bytes at {at}")
             if kind == PIECE:
                 self._keep_piece(payload, at)
+            elif kind == ASYNC and not int.from_bytes(payload[at + 56 : at + 64], "little"):
+                pass  # it is about no file: requests are used
             elif kind in _DECODERS:
                 yield _DECODERS[kind](self, payload, at, at + size, HEADER.unpack_from(payload, at))
-            elif kind not in (DIRECTORY, ASYNC):
+            elif kind != DIRECTORY:
                 raise ValueError(f"record of unknown type {kind} at {at}")
             at += size
 
@@ -353,6 +357,11 @@ def _held(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> He
     return Held(*_common(head))
 
 
+def _async(decoder: Decoder, payload: bytes, at: int, end: int, head: Head) -> RequestSeen:
+    offset, length, of = _ASYNC.unpack_from(payload, at + 112)
+    return RequestSeen(*_common(head), _inode(payload, at + 56), offset, length, of, bool(head[2]))
+
+
 _DECODERS: dict[int, Callable[[Decoder, bytes, int, int, Head], Observation]] = {
     DATA: _data,
     COPY: _copy,
@@ -372,4 +381,5 @@ _DECODERS: dict[int, Callable[[Decoder, bytes, int, int, Head], Observation]] = 
     MAPPED: _mapped,
     HOLE: _hole,
     HELD: _held,
+    ASYNC: _async,
 }

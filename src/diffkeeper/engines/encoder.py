@@ -33,6 +33,7 @@ from diffkeeper.model.observation import (
     ProcessExecuted,
     ProcessExited,
     ProcessSeen,
+    RequestSeen,
     Sampled,
     SizeChanged,
 )
@@ -59,6 +60,7 @@ class Type(IntEnum):
     MAPPED = 17
     HOLE = 18
     HELD = 19
+    ASYNC = 20
     MOUNT = 21
 
 
@@ -309,6 +311,11 @@ def _held(observation: Held) -> bytes:
     return _record(Type.HELD, observation, struct.pack("<Q", observation.exit_ns))
 
 
+def _request(observation: RequestSeen) -> bytes:
+    body = _inode(observation.inode) + struct.pack("<QQQ", observation.offset, observation.length, observation.of)
+    return _record(Type.ASYNC, observation, body, int(observation.is_over))
+
+
 _ENCODERS: dict[type[Observation], Callable[[Any], bytes]] = {
     DataWritten: _data,
     SizeChanged: _size,
@@ -329,4 +336,5 @@ _ENCODERS: dict[type[Observation], Callable[[Any], bytes]] = {
     HoleFound: _hole,
     HoleReread: _reread,
     Held: _held,
+    RequestSeen: _request,
 }

@@ -2,7 +2,8 @@
 
 The rule: bytes read back over [r0, r1] for a change *e* are exact only if no other change of that extent or of the
 file's size has begun by r1 and ended after *e* began, and if the file was not mapped shared and writable in between.
-A change whose place is in doubt counts for the whole file. Changes unfinished at r1 count, so observations are noted as
+A change whose place is in doubt counts for the whole file. A request of io_uring or AIO counts from when it may write
+to its completion, and for good where that is not told. Changes unfinished at r1 count, so observations are noted as
 they arrive and joined only when the window that sorts them has let them go. What a call was writing when a mapped file
 was sampled is cut out of the sample here.
 """
@@ -27,6 +28,7 @@ from diffkeeper.model.observation import (
     MappingChanged,
     Observation,
     Opened,
+    RequestSeen,
     SizeChanged,
 )
 from diffkeeper.model.overlap import Overlaps
@@ -67,6 +69,7 @@ class LateReadings:
         self._last_exit_ns: dict[int, int] = {}
         self._enter_ns: dict[int, int] = {}  # of changes that wait for late data
         self._mapped: dict[tuple[int, int, int], list[tuple[int, int]]] = {}  # (from, until) as mapped, in ns
+        self._in_flight: dict[tuple[int, int, int], dict[int, _Change]] = {}  # requests, by sequence
         self._rereads: set[int] = set()  # re-readings that have arrived: their readings stand before them
         self._pruned_ns = 0
 
@@ -79,6 +82,8 @@ class LateReadings:
                 self._note_loss(observation)
             elif isinstance(observation, HoleReread):
                 self._rereads.add(observation.sequence)
+            elif isinstance(observation, RequestSeen):
+                self._note_request(observation)
             else:
                 self._note(observation)
 
@@ -91,6 +96,20 @@ class LateReadings:
         elif lost.what in (Lost.UNKNOWN, Lost.BYTES, Lost.SIZE, Lost.OPEN):
             self._losses.append(change)
 
+    def _note_request(self, seen: RequestSeen) -> None:
+        """Take a request for a change that goes on until its end is told."""
+        key = seen.inode.identity
+        in_flight = self._in_flight.setdefault(key, {})
+        if not seen.is_over:
+            begin, end = (seen.offset, seen.offset + seen.length) if seen.length else (0, _END)
+            in_flight[seen.of] = _Change(begin, end, seen.t_ns, _END, seen.of, 0)
+            return
+        request = in_flight.pop(seen.of, None)
+        if request is not None:
+            self._changes.setdefault(key, []).append(request._replace(exit_ns=seen.t_ns))
+        if not in_flight:
+            del self._in_flight[key]
+
     def join(self, observations: Iterable[Observation]) -> Iterator[Settled]:
         """Yield each of the sorted observations with its late readings and whether all of them are exact.
 
@@ -99,6 +118,8 @@ class LateReadings:
         now_ns = self._pruned_ns
         for observation in observations:
             now_ns = max(now_ns, observation.t_ns)
+            if type(observation) is RequestSeen:
+                continue
             if isinstance(observation, LateData | EntryRead):
                 if observation.sequence in self._taken:
                     self._taken.discard(observation.sequence)
@@ -136,12 +157,19 @@ class LateReadings:
         spans = self._mapped.get(seen.source.identity, ())
         if any(since <= seen.exit_ns and until >= seen.enter_ns for since, until in spans):
             return True
-        for change in (*self._changes.get(seen.source.identity, ()), *self._losses):
+        for change in self._changes_of(seen.source):
             if change.sequence == seen.sequence or change.end <= begin or change.begin >= end:
                 continue
             if change.enter_ns <= seen.exit_ns and (change.locked_ns or change.exit_ns) >= seen.enter_ns:
                 return True
         return False
+
+    def _changes_of(self, inode: Inode) -> Iterator[_Change]:
+        """Yield all that may have changed a file: what is told, what was lost, what goes on."""
+        yield from self._changes.get(inode.identity, ())
+        yield from self._losses
+        if self._in_flight:
+            yield from self._in_flight.get(inode.identity, {}).values()
 
     def _settled_sample(self, observation: Observation) -> Observation:
         if not isinstance(observation, DataWritten) or not int(observation.flags) & _MAPPED:
@@ -157,7 +185,7 @@ class LateReadings:
         if any(since <= reading.read_to_ns and until >= enter_ns for since, until in spans):
             return True
         locked_ns = observation.t_ns if int(observation.flags) & _IN_LOCK else 0
-        for change in (*self._changes.get(reading.inode.identity, ()), *self._losses):
+        for change in self._changes_of(reading.inode):
             if change.sequence == observation.sequence:
                 continue
             if change.locked_ns and change.locked_ns < locked_ns:

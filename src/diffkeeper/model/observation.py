@@ -307,6 +307,20 @@ class Held(Observation):
     """Report that the recorded processes were held from ``enter_ns`` to ``t_ns``: more came than could be taken."""
 
 
+@dataclass(frozen=True, slots=True)
+class RequestSeen(Observation):
+    """Announce a request that may write to a file, from ``t_ns`` until the one comes that says it is ``over``.
+
+    ``of`` is the sequence of the write's own record; with ``length`` 0 it is not known where it may write.
+    """
+
+    inode: Inode
+    offset: int
+    length: int
+    of: int
+    is_over: bool
+
+
 class Lost(IntEnum):
     """Name what a lost observation would have told. Numbers as in the wire format's types."""
 
