@@ -74,7 +74,8 @@ def _baseline(info: TraceInfo) -> str:
     if counters.get("uncovered"):
         parts.append(f"{counters['uncovered']:,} were no longer covered when their holder ended")
     if counters.get("disturbed_opens"):
-        parts.append(f"{counters['disturbed_opens']:,} opens with O_NONBLOCK failed, perhaps for a lease: --no-leases")
+        opens = counted(counters["disturbed_opens"], "open", "opens")
+        parts.append(f"{opens} with O_NONBLOCK failed, perhaps for a lease: --no-leases")
     return f"{info.baseline}; {', '.join(parts)}"
 
 
