@@ -42,10 +42,7 @@ static __always_inline void note_fifo(struct inode *inode)
 /* Nobody else tells what these change: threads of the kernel, workers of io_uring, a process that dumps core. */
 static __always_inline int has_no_calls(struct task_struct *task)
 {
-	u32 flags = 0;
-
-	read_field(&flags, task, flags);
-	return (flags & (PF_KTHREAD | PF_IO_WORKER | PF_DUMPCORE)) != 0;
+	return (task->flags & (PF_KTHREAD | PF_IO_WORKER | PF_DUMPCORE)) != 0;
 }
 
 /* A store through a shared mapping made a page writable: its bytes are for whoever samples mappings. */
@@ -151,10 +148,8 @@ static __always_inline void leave_unrecorded(void)
 static __always_inline u32 read_call_number(struct task_struct *task)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	unsigned long number = 0;
 
-	read_field(&number, regs, CALL_NUMBER_FIELD);
-	return number;
+	return CALL_NUMBER(regs); /* a load, not a helper: each write comes here */
 }
 
 /* Is it a plain write, of 64-bit or 32-bit programs? Where the one has it the other has a call that writes nothing. */
