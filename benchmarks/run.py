@@ -56,7 +56,9 @@ class Run:
             name: self.counted(name) for name in ("inexact", "unknown", "ambiguous", "holes", "resynced", "held")
         }
         said = [f"{count:,} {name}" for name, count in counts.items() if count]
-        return ", ".join(said) or ("none" if self.summary["complete"] else "not complete")
+        if not self.summary["complete"]:
+            said += ["not complete", *map(str, [*self.summary["failures"], *self.summary["defects"]])]
+        return ", ".join(said) or "none"
 
 
 @dataclass

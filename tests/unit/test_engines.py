@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping
 
 import pytest
 
 from diffkeeper import engines, helper_start
+from diffkeeper import helper_protocol as protocol
 from diffkeeper.engines import ebpf
 from diffkeeper.engines.protocol import EngineSurvey, ring_bytes_for
 from diffkeeper.errors import EngineUnavailableError
@@ -64,3 +67,21 @@ def test_the_helper_is_started_without_anything_that_a_user_can_slip_in() -> Non
 @pytest.mark.parametrize(("gibibytes", "mebibytes"), [(0, 16), (1, 16), (4, 64), (7, 64), (24, 128), (500, 128)])
 def test_the_ring_is_sized_from_the_machine(gibibytes: int, mebibytes: int) -> None:
     assert ring_bytes_for(gibibytes << 30) == mebibytes << 20
+
+
+def test_a_helper_that_is_done_before_it_has_taken_more_segments_has_lost_nothing() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    engine, null = ebpf.EbpfEngine(), os.open(os.devnull, os.O_WRONLY)
+    engine._connection = ours
+
+    def feed(progress: ebpf.Progress) -> bool:
+        theirs.close()
+        engine.add_segments([(3, null)])
+        return True
+
+    protocol.send(theirs, protocol.progress_message("progress", ebpf.Progress(batches=1, filled=(1,))))
+    protocol.send(theirs, protocol.progress_message("stopped", ebpf.Progress(batches=2, filled=(2,))))
+    progress = engine.stop(feed)
+    assert (progress.batches, tuple(progress.filled)) == (2, (1, 2))
+    engine.close()
+    os.close(null)

@@ -38,6 +38,7 @@ class EbpfEngine:
         self._is_detached = False
         self._news = Progress()
         self._request: EngineRequest | None = None
+        self._stopped: protocol.Message | None = None  # what it said when it was done, if that was heard early
 
     def prepare(self) -> None:
         """Start the helper; it loads while the caller goes on."""
@@ -104,11 +105,11 @@ class EbpfEngine:
                 protocol.send(connection, {"op": "let_go", "ns": _LET_GO_NS})
 
     def add_segments(self, segments: Sequence[tuple[int, int]]) -> None:
-        """Pass segments to the helper."""
+        """Pass segments to the helper. One that was told to stop may be done by now: stop() returns that then."""
         try:
             self._send_segments(segments)
         except OSError:
-            self._raise_last_words()
+            self._hear_last_words()
 
     def _send_segments(self, segments: Sequence[tuple[int, int]]) -> None:
         for start in range(0, len(segments), protocol.MAX_DESCRIPTORS):
@@ -143,7 +144,7 @@ class EbpfEngine:
                 is_feeding = False
                 with contextlib.suppress(OSError):  # it may be done by now
                     protocol.send(self._open(), {"op": "enough"})
-            message = self._receive()
+            message = self._stopped or self._receive()
             self._take(message)
             if message["op"] == "stopped":
                 return self._take_news()
@@ -193,12 +194,11 @@ class EbpfEngine:
         try:
             protocol.send(self._open(), message)
         except OSError:
-            self._raise_last_words()
+            self._hear_last_words()
 
-    def _raise_last_words(self) -> None:
-        """Raise what the helper said before it closed the socket, or that it said nothing."""
-        while True:
-            self._receive()
+    def _hear_last_words(self) -> None:
+        """Raise what the helper said before it closed the socket, or that it said nothing; unless it was done."""
+        self._stopped = self._await("stopped")
 
     def _await(self, op: str) -> protocol.Message:
         while True:
