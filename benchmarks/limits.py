@@ -93,7 +93,9 @@ def _sustain(section: Section, rate: Rate, program: Path, place: Place, divisor:
     done = record([str(program), *words], place)
     reached, possible = 1e9 / Loop.of(done).each_ns, 1e9 / plain.each_ns
     held = done.counted("held_us") / 1e6 / done.command_s
-    said = f"{reached:,.0f}/s ({possible:,.0f}/s unrecorded), {done.lost:,} lost, held {held:.1%} of the time"
+    said = (
+        f"{count:,} at {reached:,.0f}/s ({possible:,.0f}/s unrecorded), {done.lost:,} lost, held {held:.1%} of the time"
+    )
     is_met = reached >= 0.95 * min(rate.per_second, possible) and not done.lost and held <= 0.05
     _put(section, rate.text, "held ≤ 5 %", said, f"{count:,} writes", is_met and possible >= 0.95 * rate.per_second)
     _put_rest(section, rate, done, idle)
@@ -138,7 +140,14 @@ def _timeline(section: Section, program: Path, place: Place, pairs: int, divisor
     for what, limit, values in (("first line", 0.3, [a for a, _ in taken]), ("all", 3.0, [b for _, b in taken])):
         shown = Spread(tuple(values))
         name = f"timeline of 1,000,000 events, {what}"
-        _put(section, name, f"{limit} s", f"{shown.text()} s", f"{count:,} events", shown.median <= limit)
+        _put(
+            section,
+            name,
+            f"{limit} s",
+            f"{shown.text()} s of {count:,} events",
+            "the whole command",
+            shown.median <= limit,
+        )
 
 
 def _export(section: Section, place: Place, pairs: int, divisor: int) -> None:
