@@ -355,13 +355,5 @@ def test_a_file_replaced_by_a_rename_is_what_the_new_bytes_are_based_on(scene: S
     scene.resolver.finish()
 
 
-@pytest.mark.parametrize("freed", [Inode(1, 2, 0, 0, 0, 0, 0, 0, 0), inode(2, mode=0, nlink=0)])
-def test_a_rename_outside_that_freed_the_number_of_a_known_directory_is_none_of_ours(
-    scene: Scene, freed: Inode
-) -> None:
-    moved = scene.name(NameOp.RENAME, b"../trace/new", folder(50), inode(51), freed, path2=b"../trace/CURRENT")
-    assert moved == []
-
-
 def test_a_rename_that_touched_a_directory_inside_is_told_whatever_its_strings_say(scene: Scene) -> None:
     assert scene.name(NameOp.RENAME, b"../trace/new", folder(50), inode(51), folder(2), path2=b"../trace/CURRENT")

@@ -99,21 +99,6 @@ class Case:
         return [inode for inode in self.unknown(stat.S_ISDIR) if inode not in outside]
 
     @property
-    def holding_directories(self) -> list[Node]:
-        """Return the touched directories of the tree in which names can stand.
-
-        A number that was freed before the call returned, or of a directory that has been removed, is no place.
-        """
-        return [
-            node
-            for inode, node in self.pairs
-            if node is not None and node.is_directory and stat.S_ISDIR(inode.mode) and self._is_placed(node)
-        ]
-
-    def _is_placed(self, node: Node) -> bool:
-        return bool(node.names) or self._tree.is_root(node.number)
-
-    @property
     def touches_outside(self) -> bool:
         """Say whether a directory that is not in the tree was touched."""
         return bool(self.unknown(stat.S_ISDIR))
@@ -359,7 +344,7 @@ def has_no_effect(case: Case) -> bool:
 def is_elsewhere(case: Case) -> bool:
     """Say whether a call that could not be placed was about another link, outside, of a file that has several."""
     spots = {NameOp.LINK: [case.spot2], NameOp.RENAME: [case.spot, case.spot2]}.get(case.seen.op, [case.spot])
-    if case.holding_directories or not all(spot.is_outside for spot in spots):
+    if case.directories or not all(spot.is_outside for spot in spots):
         return False
     links = 2 if case.seen.op in (NameOp.LINK, NameOp.RENAME) else 1
     if case.is_untouched or all(spot.is_certain for spot in spots):
