@@ -237,6 +237,16 @@ def test_a_folder_from_outside_is_never_taken_for_the_one_that_it_came_from(scen
     assert event.marks == Mark.UNRESOLVED
 
 
+def test_a_file_that_lived_on_outside_comes_back_with_the_bytes_it_has_by_then(scene: Scene) -> None:
+    scene.name(NameOp.LINK, b"f", folder(50), inode(3, nlink=2), path2=b"/out/f")
+    scene.name(NameOp.UNLINK, b"f", folder(1), inode(3, nlink=1))
+    back = inode(3, nlink=2, size=3)
+    touched = (back, folder(2))
+    (event,) = scene.name(NameOp.LINK, b"/out/f", *touched, path2=b"sub/f", late=(late(3, back, 0, b"new"),))
+    assert (event.kind, event.path) == (Kind.IMPORT, b"sub/f")
+    assert scene.read(b"sub/f") == b"new"
+
+
 def test_the_readings_of_an_import_may_come_later(scene: Scene) -> None:
     file = inode(21, size=3)
     (event,) = scene.name(NameOp.RENAME, b"/out/x", folder(50), folder(2), file, path2=b"sub/x")

@@ -138,9 +138,10 @@ class Naming:
         place = placing.linked(case)
         if place is None or not case.name2:
             self._give_up(case)
-        elif place.node is None:
-            assert place.inode is not None, "what is linked is a node or an inode"
-            self._bring_in(case, place.parent, case.name2, place.inode, late, is_exact)
+        elif place.node is None or _comes_back(case, place.node):
+            inode = place.inode if place.node is None else case.inodes[place.node.number]
+            assert inode is not None, "what is linked is a node or an inode"
+            self._bring_in(case, place.parent, case.name2, inode, late, is_exact)
         elif not (self._ledger.is_folding and case.child(place.parent, case.name2) is place.node):
             self._link(case, place.parent, place.node)
 
@@ -298,3 +299,9 @@ class Naming:
             self._give_up(case)
         else:
             self._bring_in(case, link.parent, link.name, inode, late, is_exact)
+
+
+def _comes_back(case: Case, node: Node) -> bool:
+    """Say whether a file that had links outside alone gets one inside: it may have changed meanwhile."""
+    inode = case.inodes.get(node.number)
+    return not node.names and inode is not None and inode.nlink > 1

@@ -3,12 +3,14 @@
  * Files that are open by a name that was removed, while another of their names stands elsewhere.
  *
  * A wrong recorder goes by the removed name: it misses what is written to a file of the root once the folder of that
- * name has left the root, or takes for its own what is written to a file that has only a name outside.
+ * name has left the root, or takes for its own what is written to a file that has only a name outside, or believes that
+ * such a file comes back as it was.
  *
  * EXPECT: WRITE inside length=12
  * EXPECT: EXPORT folder
  * COUNT: WRITE inside 2
  * COUNT: WRITE left 1
+ * EXPECT: IMPORT back
  */
 #include "must.h"
 
@@ -29,5 +31,11 @@ int main(void)
 	fd = MUST(open("left", O_RDWR));
 	MUST(unlink("left"));
 	MUST(write(fd, "not a file of the root", 22));
+	put("replaced", "bytes");
+	MUST(link("replaced", "../removed-replaced"));
+	put("new", "other bytes");
+	MUST(rename("new", "replaced"));
+	put("../removed-replaced", "changed outside");
+	MUST(link("../removed-replaced", "back"));
 	return 0;
 }
