@@ -84,7 +84,10 @@ def without(monkeypatch: pytest.MonkeyPatch, is_dropped: Callable[[Any, LateData
     whole = LateReadings._is_disturbed
 
     def judge(self: LateReadings, observation: Observation, enter_ns: int, reading: LateData) -> bool:
-        kept = {key: [one for one in changes if not is_dropped(one, reading)] for key, changes in self._changes.items()}
+        kept = {
+            key: type(changes)(one for one in changes if not is_dropped(one, reading))
+            for key, changes in self._changes.items()
+        }
         self._changes, before = kept, self._changes
         try:
             return whole(self, observation, enter_ns, reading)

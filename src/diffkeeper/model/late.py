@@ -39,6 +39,7 @@ Settled: TypeAlias = tuple[Observation, tuple[Late, ...], bool]
 _END = 1 << 64
 _KEPT_NS = 4_000_000_000  # how long single changes are kept before they are merged into one that disturbs as much
 _FORGOTTEN_NS = 60_000_000_000  # no call is expected to last as long
+_BLOCK = 64
 _LOST = -2  # sequence of what has none
 _IN_LOCK = int(Flag.IN_LOCK)
 _BY_REFERENCE = int(Flag.BY_REFERENCE)
@@ -56,6 +57,39 @@ class _Change(NamedTuple):
     is_placeless: bool = False  # the place is what the descriptor said: with others at work it may be another
 
 
+class _Block(NamedTuple):
+    """Sum up changes that follow each other, so that all of them can be passed over at once."""
+
+    begin: int
+    end: int
+    enter_ns: int
+    exit_ns: int
+    has_placeless: bool
+
+
+class _Changes(list[_Change]):
+    """Hold the changes of a file as they came; they are added at the end and never changed."""
+
+    def __init__(self, changes: Iterable[_Change] = ()) -> None:
+        super().__init__(changes)
+        self._blocks: list[_Block] = []
+
+    def near(self, begin: int, end: int, from_ns: int, to_ns: int) -> Iterator[_Change]:
+        """Yield at least those that went on within the time and touch the extent, or have no certain place."""
+        self._sum_up()
+        for number, block in enumerate(self._blocks):
+            if block.enter_ns > to_ns or block.exit_ns < from_ns:
+                continue
+            if block.has_placeless or (block.begin < end and begin < block.end):
+                yield from self[number * _BLOCK : (number + 1) * _BLOCK]
+        yield from self[len(self._blocks) * _BLOCK :]
+
+    def _sum_up(self) -> None:
+        for first in range(len(self._blocks) * _BLOCK, len(self) - _BLOCK + 1, _BLOCK):
+            begins, ends, enters, exits, _, _, placeless = zip(*self[first : first + _BLOCK], strict=True)
+            self._blocks.append(_Block(min(begins), max(ends), min(enters), max(exits), any(placeless)))
+
+
 class LateReadings:
     """Remember late readings and recent changes between the arrival of observations and their turn."""
 
@@ -64,7 +98,7 @@ class LateReadings:
         self._overlaps = overlaps if overlaps is not None else Overlaps()
         self._late: dict[int, list[Late]] = {}
         self._taken: set[int] = set()
-        self._changes: dict[tuple[int, int, int], list[_Change]] = {}
+        self._changes: dict[tuple[int, int, int], _Changes] = {}
         self._losses: list[_Change] = []  # of which it is not known what they were about
         self._last_exit_ns: dict[int, int] = {}
         self._enter_ns: dict[int, int] = {}  # of changes that wait for late data
@@ -92,7 +126,8 @@ class LateReadings:
         begin, end = (lost.offset, lost.offset + lost.length) if lost.what == Lost.BYTES else (0, _END)
         change = _Change(begin, end, lost.from_ns, lost.exit_ns, _LOST, 0)
         if lost.file is not None:
-            self._changes.setdefault((lost.file.dev, lost.file.ino, lost.file.generation), []).append(change)
+            key = (lost.file.dev, lost.file.ino, lost.file.generation)
+            self._changes.setdefault(key, _Changes()).append(change)
         elif lost.what in (Lost.UNKNOWN, Lost.BYTES, Lost.SIZE, Lost.OPEN):
             self._losses.append(change)
 
@@ -106,7 +141,7 @@ class LateReadings:
             return
         request = in_flight.pop(seen.of, None)
         if request is not None:
-            self._changes.setdefault(key, []).append(request._replace(exit_ns=seen.t_ns))
+            self._changes.setdefault(key, _Changes()).append(request._replace(exit_ns=seen.t_ns))
         if not in_flight:
             del self._in_flight[key]
 
@@ -157,16 +192,18 @@ class LateReadings:
         spans = self._mapped.get(seen.source.identity, ())
         if any(since <= seen.exit_ns and until >= seen.enter_ns for since, until in spans):
             return True
-        for change in self._changes_of(seen.source):
+        for change in self._changes_of(seen.source, begin, end, seen.enter_ns, seen.exit_ns):
             if change.sequence == seen.sequence or change.end <= begin or change.begin >= end:
                 continue
             if change.enter_ns <= seen.exit_ns and (change.locked_ns or change.exit_ns) >= seen.enter_ns:
                 return True
         return False
 
-    def _changes_of(self, inode: Inode) -> Iterator[_Change]:
-        """Yield all that may have changed a file: what is told, what was lost, what goes on."""
-        yield from self._changes.get(inode.identity, ())
+    def _changes_of(self, inode: Inode, begin: int, end: int, from_ns: int, to_ns: int) -> Iterator[_Change]:
+        """Yield all that may have changed an extent of a file within a time: what is told, was lost, goes on."""
+        changes = self._changes.get(inode.identity)
+        if changes is not None:
+            yield from changes.near(begin, end, from_ns, to_ns)
         yield from self._losses
         if self._in_flight:
             yield from self._in_flight.get(inode.identity, {}).values()
@@ -185,7 +222,7 @@ class LateReadings:
         if any(since <= reading.read_to_ns and until >= enter_ns for since, until in spans):
             return True
         locked_ns = observation.t_ns if int(observation.flags) & _IN_LOCK else 0
-        for change in self._changes_of(reading.inode):
+        for change in self._changes_of(reading.inode, begin, end, enter_ns, reading.read_to_ns):
             if change.sequence == observation.sequence:
                 continue
             if change.locked_ns and change.locked_ns < locked_ns:
@@ -236,7 +273,7 @@ class LateReadings:
         key = (inode.dev, inode.ino, inode.generation)
         changes = self._changes.get(key)
         if changes is None:
-            self._changes[key] = [change]
+            self._changes[key] = _Changes([change])
         else:
             changes.append(change)
 
@@ -249,7 +286,7 @@ class LateReadings:
             if max(change.exit_ns for change in changes) < now_ns - _FORGOTTEN_NS:
                 del self._changes[key]
             elif len(changes) > 1:
-                self._changes[key] = _merged(changes, now_ns - _KEPT_NS)
+                self._changes[key] = _Changes(_merged(changes, now_ns - _KEPT_NS))
         for key, spans in list(self._mapped.items()):
             if spans[-1][1] < now_ns - _FORGOTTEN_NS:
                 del self._mapped[key]
