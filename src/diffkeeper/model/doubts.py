@@ -11,7 +11,8 @@ from diffkeeper.model.event import RESYNC_CONFIRMED, RESYNC_EXTENT, RESYNC_NO_XA
 from diffkeeper.model.late import Late
 from diffkeeper.model.ledger import Ledger, meta_of
 from diffkeeper.model.node import Node
-from diffkeeper.model.observation import Flag, HoleReread, LateData
+from diffkeeper.model.observation import Flag, HoleReread
+from diffkeeper.model.settling import joined
 from diffkeeper.model.tree import UNEXPLAINED
 
 END = 1 << 64
@@ -61,8 +62,8 @@ class Settling:
             return  # what no call explains is read again on its own
         if not is_exact or seen.flags & Flag.HOLE or not self._doubts.are_covered(node, seen):
             return
-        text = _joined(seen, late)
-        if text is not None:
+        text, is_all = joined(seen.offset, late)
+        if is_all and len(text) == min(seen.length, max(0, seen.inode.size - seen.offset)):
             self._confirm(seen, node, text)
 
     def _confirm(self, seen: HoleReread, node: Node, text: bytes) -> None:
@@ -84,14 +85,3 @@ class Settling:
             blob, start = self._content.append(node.number, data)
             self._content.read_back(node.number, bool(node.meta.mode & 0o111))
             yield Data(at, len(data), blob, start)
-
-
-def _joined(seen: HoleReread, late: Iterable[Late]) -> bytes | None:
-    """Return the bytes that were read, None where some are missing."""
-    text = b""
-    for reading in sorted((one for one in late if isinstance(one, LateData)), key=lambda one: one.offset):
-        if reading.failed or reading.offset != seen.offset + len(text):
-            return None
-        text += reading.data
-    wanted = min(seen.length, max(0, seen.inode.size - seen.offset))
-    return text if len(text) == wanted else None

@@ -7,6 +7,7 @@ time is replayed over it; what lies under a write that was going on at that inst
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from diffkeeper.model.extents import HOLE, UNKNOWN, ExtentMap
 from diffkeeper.model.observation import DataWritten
@@ -22,21 +23,7 @@ def without(sample: DataWritten, ranges: Iterable[tuple[int, int]]) -> DataWritt
     payload = [(sample.offset + at, data) for at, data in sample.payload]
     for begin, end in ranges:
         payload = [piece for at, data in payload for piece in _around(at, data, begin, end)]
-    return DataWritten(
-        sample.sequence,
-        sample.t_ns,
-        sample.enter_ns,
-        sample.exit_ns,
-        sample.pid,
-        sample.tid,
-        sample.flags,
-        sample.result,
-        sample.op,
-        sample.inode,
-        sample.offset,
-        sample.length,
-        tuple((at - sample.offset, data) for at, data in payload),
-    )
+    return replace(sample, payload=tuple((at - sample.offset, data) for at, data in payload))
 
 
 def _around(at: int, data: bytes, begin: int, end: int) -> Iterator[_Chunk]:
@@ -53,15 +40,15 @@ def news(content: ExtentMap, sample: DataWritten, peek: Peek) -> Iterator[_Chunk
     for at, data in sample.payload:
         offset = sample.offset + at
         data = data[: max(0, content.size - offset)]  # a store cannot make a file longer
-        yield from _joined(_differing(offset, data, content, peek))
+        yield from differing(content, offset, data, peek)
 
 
 def differing(content: ExtentMap, offset: int, data: bytes, peek: Peek) -> Iterator[_Chunk]:
     """Yield (offset, bytes) of what stands otherwise in the content of a file, or is not known of it."""
-    return _joined(_differing(offset, data, content, peek))
+    return _joined(_by_page(content, offset, data, peek))
 
 
-def _differing(offset: int, data: bytes, content: ExtentMap, peek: Peek) -> Iterator[_Chunk]:
+def _by_page(content: ExtentMap, offset: int, data: bytes, peek: Peek) -> Iterator[_Chunk]:
     for at in range(0, len(data), _PAGE):
         part = data[at : at + _PAGE]
         held = _held(content, offset + at, len(part), peek)

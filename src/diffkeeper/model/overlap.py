@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from diffkeeper.model.observation import DataWritten, Flag, Observation
@@ -71,24 +72,7 @@ class Overlaps:
         """Return the observation, marked AMBIGUOUS where the rule says so."""
         if type(seen) is not DataWritten or int(seen.flags) & _KNOWN or not self._is_ambiguous(seen):
             return seen
-        return DataWritten(
-            seen.sequence,
-            seen.t_ns,
-            seen.enter_ns,
-            seen.exit_ns,
-            seen.pid,
-            seen.tid,
-            seen.flags | Flag.AMBIGUOUS,
-            seen.result,
-            seen.op,
-            seen.inode,
-            seen.offset,
-            seen.length,
-            seen.payload,
-            seen.source,
-            seen.source_offset,
-            seen.slack,
-        )
+        return replace(seen, flags=seen.flags | Flag.AMBIGUOUS)
 
     def is_doubtful(self, identity: _Identity, sequence: int, enter_ns: int, exit_ns: int) -> bool:
         """Say whether it is not certain where a write went, whose place the descriptor told."""

@@ -8,6 +8,7 @@ once, that is where they went.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from diffkeeper.model.observation import DataWritten, EntryRead, Flag, LateData
 
@@ -15,29 +16,14 @@ from diffkeeper.model.observation import DataWritten, EntryRead, Flag, LateData
 def placed(seen: DataWritten, readings: Iterable[LateData | EntryRead]) -> DataWritten:
     """Return the write with its place, or as it is where the file does not tell."""
     begin = seen.offset - seen.slack
-    text, data = _joined(begin, readings), _whole(seen)
+    (text, _), data = joined(begin, readings), _whole(seen)
     if data is None or len(text) < seen.slack + seen.length:
         return seen
     at = text.find(data)
     if at < 0 or text.find(data, at + 1) >= 0:
         return seen
-    return DataWritten(
-        seen.sequence,
-        seen.t_ns,
-        seen.enter_ns,
-        seen.exit_ns,
-        seen.pid,
-        seen.tid,
-        seen.flags & ~(Flag.AMBIGUOUS | Flag.FROM_DESCRIPTOR),
-        seen.result,
-        seen.op,
-        seen.inode,
-        begin + at,
-        seen.length,
-        seen.payload,
-        seen.source,
-        seen.source_offset,
-    )
+    flags = seen.flags & ~(Flag.AMBIGUOUS | Flag.FROM_DESCRIPTOR)
+    return replace(seen, flags=flags, offset=begin + at, slack=0)
 
 
 def _whole(seen: DataWritten) -> bytes | None:
@@ -46,11 +32,11 @@ def _whole(seen: DataWritten) -> bytes | None:
     return data if len(data) == seen.length else None
 
 
-def _joined(begin: int, readings: Iterable[LateData | EntryRead]) -> bytes:
-    """Return what was read from ``begin`` on without a gap."""
+def joined(begin: int, readings: Iterable[LateData | EntryRead]) -> tuple[bytes, bool]:
+    """Return what was read from ``begin`` on without a gap, and whether that is all of what was to be read."""
     text = b""
     for reading in sorted((one for one in readings if isinstance(one, LateData)), key=lambda one: one.offset):
         if reading.failed or reading.offset != begin + len(text):
-            break
+            return text, False
         text += reading.data
-    return text
+    return text, True
