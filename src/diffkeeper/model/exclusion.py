@@ -353,7 +353,7 @@ class Exclusion:
             path2=cause.path2 if is_import else b"",
             meta=node.meta,
             text=node.target,
-            size=node.content.size if node.content is not None else 0,
+            size=node.size,
             length=length,
             data=data,
             parent_mtime_ns=self._mtime_ns(place[0]),
@@ -365,9 +365,8 @@ class Exclusion:
         shown = self.shown.nodes[node.number]
         fields: dict[str, Any] = {"node": node.number, "path": self.shown.path_of(shown), "meta": node.meta}
         for hole in _holes(node):
-            size = node.content.size if node.content is not None else 0
-            mode = PUNCH_HOLE | KEEP_SIZE
-            self._make(cause, Kind.FALLOCATE, offset=hole[0], length=hole[1], size=size, detail=mode, **fields)
+            place = {"offset": hole[0], "length": hole[1], "size": node.size}
+            self._make(cause, Kind.FALLOCATE, detail=PUNCH_HOLE | KEEP_SIZE, **place, **fields)
         for name in shown.xattrs.keys() - node.xattrs.keys():
             self._make(cause, Kind.REMOVEXATTR, text=name, **fields)
         for name, value in node.xattrs.items():
@@ -383,8 +382,8 @@ class Exclusion:
         node, shown = self._whole.nodes.get(number), self.shown.nodes.get(number)
         if node is None or shown is None or not self._is_shown(number) or node.meta == shown.meta:
             return
-        size = node.content.size if node.content is not None else 0
-        self._make(cause, Kind.CLOSE, node=number, path=self.shown.path_of(shown), meta=node.meta, size=size)
+        path = self.shown.path_of(shown)
+        self._make(cause, Kind.CLOSE, node=number, path=path, meta=node.meta, size=node.size)
 
 
 def _places(event: Event) -> list[_Place]:

@@ -42,8 +42,7 @@ class Holes:
         if not ledger.is_folding:
             ledger.counters["unexplained"] += seen.count
         if node is not None:
-            size = node.content.size if node.content is not None else 0
-            ledger.emit(seen, Kind.RESYNC, marks=Mark.HOLE, node=node.number, path=ledger.path(node), size=size)
+            ledger.emit(seen, Kind.RESYNC, marks=Mark.HOLE, node=node.number, path=ledger.path(node), size=node.size)
 
     def reread(self, seen: HoleReread, late: tuple[Late, ...], is_exact: bool) -> None:
         """Take in what was read again."""
@@ -68,17 +67,15 @@ class Holes:
     def _xattr(
         self, seen: AttributeChanged | HoleReread, node: Node, detail: int, name: bytes, value: bytes = b""
     ) -> None:
-        size = node.content.size if node.content is not None else 0
-        fields = {"node": node.number, "path": self._ledger.path(node), "size": size, "text": name, "value": value}
+        fields = {"node": node.number, "path": self._ledger.path(node), "size": node.size, "text": name, "value": value}
         self._ledger.emit(seen, Kind.RESYNC, marks=Mark.HOLE, detail=detail, **fields)
 
     def _unread(self, seen: HoleReread, node: Node) -> None:
         """Leave a file in doubt: it could not be read."""
         if not self._ledger.is_folding:
             self._ledger.counters["unexplained_unread"] += 1
-        size = node.content.size if node.content is not None else 0
         path, meta = self._ledger.path(node), meta_of(seen.inode, node.meta)
-        self._ledger.emit(seen, Kind.RESYNC, marks=Mark.HOLE, node=node.number, path=path, meta=meta, size=size)
+        self._ledger.emit(seen, Kind.RESYNC, marks=Mark.HOLE, node=node.number, path=path, meta=meta, size=node.size)
 
     def _read(self, seen: HoleReread, node: Node, late: tuple[Late, ...], marks: Mark) -> None:
         for name in node.xattrs.keys() - (node.xattrs.keys() if seen.xattr_names is None else seen.xattr_names):
@@ -173,12 +170,9 @@ class Holes:
         if node is None or not node.names:
             self._importer.read(seen, entry, late, is_exact)
             return
-        size = node.content.size if node.content is not None else 0
         path, meta = ledger.path_in(directory, entry.name), meta_of(entry.inode, node.meta)
-        place = {"parent": directory.number, "name": entry.name, "path": path}
-        ledger.emit(
-            seen, Kind.RESYNC, marks=Mark.HOLE, detail=RESYNC_EXTENT, node=node.number, meta=meta, size=size, **place
-        )
+        place = {"parent": directory.number, "name": entry.name, "path": path, "size": node.size}
+        ledger.emit(seen, Kind.RESYNC, marks=Mark.HOLE, detail=RESYNC_EXTENT, node=node.number, meta=meta, **place)
 
 
 def _is_as_known(seen: HoleReread, node: Node) -> bool:

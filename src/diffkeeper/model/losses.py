@@ -42,8 +42,7 @@ def taint(event: Event, node: Node | None, roots: Iterable[Node]) -> None:
         for root in roots:
             root.inexact = TREE_IN_DOUBT
     elif node is not None:
-        if FILE_IN_DOUBT not in node.inexact:
-            node.inexact = "; ".join(filter(None, [node.inexact, FILE_IN_DOUBT]))
+        node.doubt(FILE_IN_DOUBT)
         if node.content is not None and event.value == b"bytes":
             node.content.write_unknown(event.offset, event.length)
 

@@ -191,7 +191,7 @@ class Naming:
             path=ledger.path_in(old.parent, old.name),
             path2=ledger.path_in(parent2, case.name2),
             meta=self._meta(case, node),
-            size=node.content.size if node.content is not None else 0,
+            size=node.size,
             parent_mtime_ns=case.mtime(old.parent),
             parent2_mtime_ns=case.mtime(parent2),
         )

@@ -52,6 +52,11 @@ class Node:
         twin.target, twin.xattrs, twin.inexact = self.target, dict(self.xattrs), self.inexact
         return twin
 
+    def doubt(self, reason: str) -> None:
+        """Add a reason why the bytes may not be trusted, unless it is one already."""
+        if reason not in self.inexact:
+            self.inexact = f"{self.inexact}; {reason}" if self.inexact else reason
+
     @property
     def is_directory(self) -> bool:
         """Say whether it is a directory."""
@@ -66,6 +71,11 @@ class Node:
     def is_symlink(self) -> bool:
         """Say whether it is a symbolic link."""
         return stat.S_ISLNK(self.meta.mode)
+
+    @property
+    def size(self) -> int:
+        """Return the size in bytes of a regular file, 0 of anything else."""
+        return self.content.size if self.content is not None else 0
 
     @property
     def is_provisional(self) -> bool:

@@ -218,7 +218,7 @@ class Tree(Namespace):
         if node is None:
             return
         if not event.detail and event.marks & Mark.HOLE:
-            _add_reason(node, UNEXPLAINED)
+            node.doubt(UNEXPLAINED)
         elif event.detail == RESYNC_EXTENT:
             self._resync_extent(node, event)
         if event.detail not in (RESYNC_CONTENT, RESYNC_CONFIRMED):
@@ -306,13 +306,9 @@ def _relinked(node: Node, links: int) -> Meta:
 
 def _doubt(node: Node, marks: Mark) -> None:
     if int(marks) & _DOUBTS:
-        reasons = [reason for mark, reason in _REASONS.items() if marks & mark and reason not in node.inexact]
-        node.inexact = "; ".join(filter(None, [node.inexact, *reasons]))
-
-
-def _add_reason(node: Node, reason: str) -> None:
-    if reason not in node.inexact:
-        node.inexact = "; ".join(filter(None, [node.inexact, reason]))
+        for mark, reason in _REASONS.items():
+            if marks & mark:
+                node.doubt(reason)
 
 
 _Handler = Callable[[Tree, Event], None]

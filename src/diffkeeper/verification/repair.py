@@ -90,7 +90,7 @@ class Repair:
 
     def xattrs(self, node: Node, path: bytes, live: Mapping[bytes, bytes], known: Mapping[bytes, bytes]) -> None:
         """Give a node the extended attributes of the live entry; ``known`` are the node's that can be compared."""
-        fields = {"node": node.number, "path": path, "size": node.content.size if node.content is not None else 0}
+        fields = {"node": node.number, "path": path, "size": node.size}
         for name in sorted(known.keys() - live.keys()):
             self._recording.resync(detail=RESYNC_NO_XATTR, text=name, **fields)
         for name, value in sorted(live.items()):
