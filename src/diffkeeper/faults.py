@@ -7,23 +7,11 @@ from __future__ import annotations
 
 import os
 
+from diffkeeper import native
 from diffkeeper.errors import RecordError
 
 VARIABLE = "DIFFKEEPER_FAULTS"
-NAMES = (
-    "ring",
-    "segments",
-    "stall",
-    "probe",
-    "table",
-    "decode",
-    "kill",
-    "recursion",
-    "hook",
-    "kill_held",
-    "freezer",
-    "search",
-)
+NAMES = (*native.FAULTS, "ring", "segments", "freezer")
 
 
 def from_environment() -> dict[str, int]:

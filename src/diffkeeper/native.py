@@ -122,7 +122,7 @@ class Progress:
     __hash__ = None  # type: ignore[assignment]  # it holds a dictionary
 
 
-_FAULTS = (
+FAULTS = (
     "stall",
     "probe",
     "table",
@@ -136,7 +136,7 @@ _FAULTS = (
 
 
 class _Faults(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_uint32) for name in _FAULTS)
+    _fields_ = tuple((name, ctypes.c_uint32) for name in FAULTS)
 
 
 class _Progress(ctypes.Structure):
@@ -427,7 +427,7 @@ class Capture:
 
     def start(self) -> CaptureFacts:
         """Load and attach; raise EngineUnavailableError with the kernel's reason."""
-        faults = _Faults(*(self._settings.faults.get(name, 0) for name in _FAULTS))
+        faults = _Faults(*(self._settings.faults.get(name, 0) for name in FAULTS))
         self._library.dk_set_faults(self._handle, ctypes.byref(faults))
         fds = self._settings.root_fds or (-1,) * len(self._settings.roots)
         for (dev, ino, _), fd in zip(self._settings.roots, fds, strict=True):
