@@ -155,8 +155,9 @@ def test_payload_cannot_crowd_out_changes_of_names(root: Path, tmp_path: Path) -
     script += "    for _ in range(times): os.pwrite(f, b'x' * size, 0)\n"
     script += "for i in range(60): os.mkdir(f'd{i}'); os.rename(f'd{i}', f'e{i}')\n"
     observations = captured(root, tmp_path, 1 << 20, script)
-    names = [each for each in observations if isinstance(each, NameChanged)]
-    assert [os.fsdecode(each.path) for each in names] == [f"d{number // 2}" for number in range(120)]
+    names = [os.fsdecode(each.path) for each in observations if isinstance(each, NameChanged)]
+    # Others on this machine may change names whose place only replay can tell.
+    assert [name for name in names if "/" not in name] == [f"d{number // 2}" for number in range(120)]
     lost = [each for each in observations if isinstance(each, EventsLost)]
     assert {each.what for each in lost} == {Lost.BYTES}
     assert sum(each.count for each in lost) + sum(isinstance(each, DataWritten) for each in observations) == 11255
