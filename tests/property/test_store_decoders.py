@@ -20,6 +20,7 @@ from diffkeeper.store.eventlog import BlockFacts
 from diffkeeper.store.format import parse_session
 from diffkeeper.store.journal import BatchHeader
 from diffkeeper.store.processtable import decode_process
+from diffkeeper.store.touched import Touched
 
 BASE = b"the base of a delta " * 20
 
@@ -40,6 +41,13 @@ def _decode_block(data: bytes) -> None:
     list(EventBlock(1, 3, data).events(1, 3))
 
 
+def _decode_touched(data: bytes) -> None:
+    touched = Touched(data)
+    for read in (touched.paths, touched.nodes, touched.pids, touched.marks):
+        with contextlib.suppress(DamagedTraceError):
+            read()
+
+
 DECODERS: list[Callable[[bytes], object]] = [
     parse_session,
     BatchHeader.from_bytes,
@@ -51,6 +59,8 @@ DECODERS: list[Callable[[bytes], object]] = [
     lambda data: _decode_columns(zstd.compress(data)),
     _decode_block,
     lambda data: _decode_block(zstd.compress(data)),
+    _decode_touched,
+    lambda data: _decode_touched(zstd.compress(data)),
     lambda data: BlockFacts.from_item(b"m:i" + data[:8], data[8:]),
     lambda data: decode_process(1, data),
     lambda data: decode_tree([data, data]),

@@ -13,7 +13,9 @@ from diffkeeper.model.globs import PathFilter
 from diffkeeper.model.positions import Cut, Extent, Position, Range, parse_position, parse_range
 
 __all__ = [
+    "ALWAYS_KINDS",
     "HIDDEN_KINDS",
+    "NAMELESS_KINDS",
     "Cut",
     "EventFilter",
     "Extent",
@@ -27,6 +29,12 @@ __all__ = [
 
 HIDDEN_KINDS = frozenset({Kind.CLOSE, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.OUTPUT})
 """Kinds that a timeline leaves out unless they are asked for."""
+
+ALWAYS_KINDS = frozenset({Kind.GAP, Kind.RESYNC})
+"""Kinds that are shown whatever kinds were asked for."""
+
+NAMELESS_KINDS = frozenset({Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT})
+"""Kinds that are shown whatever paths were asked for."""
 
 _EVERYTHING = PathFilter()
 
@@ -86,12 +94,9 @@ class EventFilter:
         """Return whether one of the names of an event was asked for."""
         if self.paths.is_everything or kind == Kind.GAP or marks & Mark.UNRESOLVED:
             return True
-        if kind in _NAMELESS_KINDS:
+        if kind in NAMELESS_KINDS:
             return True
         return self.paths.matches(path) or bool(path2 and self.paths.matches(path2))
-
-
-_NAMELESS_KINDS = frozenset({Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT})
 
 
 def parse_ops(ops: Iterable[str | Kind]) -> frozenset[Kind]:

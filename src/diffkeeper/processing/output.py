@@ -12,7 +12,7 @@ from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Event
 from diffkeeper.model.process import Process
 from diffkeeper.model.tree import Tree
-from diffkeeper.processing.progress import Progress, read_progress
+from diffkeeper.processing.progress import Progress, read_resumable
 from diffkeeper.store.checkpoint import Checkpoints
 from diffkeeper.store.content import ContentWriter
 from diffkeeper.store.eventlog import EventReader, EventWriter
@@ -81,7 +81,7 @@ class Output:
                 self._processes[process.key] = replace(process)
                 self._events.put_process(process)
         self.content.flush()
-        self._events.flush(also=[self.progress.to_item()])
+        self._events.flush(also=self.progress.to_items())
         if time.monotonic() - self._flushed_at > FLUSH_SECONDS or self.progress.is_finished:
             self._rocks.flush()
             self._safe = self.progress.covered
@@ -109,6 +109,6 @@ class Output:
 
 def _usable_progress(rocks: RocksStore) -> Progress:
     try:
-        return read_progress(rocks) or Progress()
+        return read_resumable(rocks) or Progress()
     except DamagedTraceError:
         return Progress()

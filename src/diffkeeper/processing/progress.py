@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, field
+from dataclasses import field, fields
 from typing import Any
 
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.values import dataclass
+from diffkeeper.store import zstd
 from diffkeeper.store.format import Key
 from diffkeeper.store.rocks import RocksStore
 
 _KEY = Key.FACT + b"progress"
+_RESUME_KEY = Key.FACT + b"resume"
+_RESUMED_TOTALS = ("nodes", "written", "processes")  # they grow with the trace, and readers have no use for them
+_MOST_BYTES = 1 << 30
 
 
 @dataclass(slots=True)
@@ -35,13 +39,24 @@ class Progress:
     resolver: dict[str, Any] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
 
-    def to_item(self) -> tuple[bytes, bytes]:
-        """Return the key and the value for the store."""
-        return _KEY, json.dumps(asdict(self), separators=(",", ":")).encode("ascii")
+    def to_items(self) -> list[tuple[bytes, bytes]]:
+        """Return keys and values for the store: what readers need, and what only going on needs."""
+        document = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "resolver"}
+        totals = document["totals"] = dict(self.totals)
+        resumed = {name: totals.pop(name) for name in _RESUMED_TOTALS if name in totals}
+        resume = {"totals": resumed, "resolver": self.resolver}
+        return [(_KEY, _dumped(document)), (_RESUME_KEY, zstd.compress(_dumped(resume)))]
+
+
+def _dumped(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode("ascii")
 
 
 def read_progress(rocks: RocksStore) -> Progress | None:
-    """Return the record of a store, None if nothing was committed; raises DamagedTraceError."""
+    """Return the record of a store without what only going on needs, None if nothing was committed.
+
+    Raises DamagedTraceError.
+    """
     value = rocks.get(_KEY)
     if value is None:
         return None
@@ -50,3 +65,18 @@ def read_progress(rocks: RocksStore) -> Progress | None:
         return Progress(**document)
     except (ValueError, TypeError, RecursionError) as error:
         raise DamagedTraceError(f"the record of what was processed cannot be read: {error}") from error
+
+
+def read_resumable(rocks: RocksStore) -> Progress | None:
+    """Return the whole record of a store, None if nothing was committed; raises DamagedTraceError."""
+    progress = read_progress(rocks)
+    value = rocks.get(_RESUME_KEY)
+    if progress is None or value is None:
+        return progress  # as stores were written before there were two records
+    try:
+        resume: Mapping[str, Any] = json.loads(zstd.decompress(value, _MOST_BYTES))
+        progress.totals |= resume["totals"]
+        progress.resolver = resume["resolver"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DamagedTraceError(f"the record of what was processed cannot be read: {error}") from error
+    return progress

@@ -94,6 +94,7 @@ class Totals:
             "processes": sorted(self.processes),
             "exits": self.exits,
             "counters": self.counters,
+            "summary": self.summary(),
         }
 
     @classmethod
@@ -109,6 +110,19 @@ class Totals:
             _numbers(document["exits"]),
             {str(name): int(count) for name, count in document["counters"].items()},
         )
+
+
+def summary_of(document: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counters in what ``to_json`` returned; of an older one by counting what it lists."""
+    told = document.get("summary")
+    if told is None:
+        return (Totals.from_json(document) if document else Totals()).summary()
+    return {str(name): int(count) for name, count in told.items()}
+
+
+def kinds_of(document: Mapping[str, Any]) -> dict[int, int]:
+    """Return how many events of each kind there are, in what ``to_json`` returned."""
+    return _numbers(document.get("kinds", {}))
 
 
 def _numbers(document: Mapping[str, Any]) -> dict[int, int]:

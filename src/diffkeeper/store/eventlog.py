@@ -19,6 +19,7 @@ from diffkeeper.store.eventblock import BLOCK_EVENTS, EventBlock, encode_block
 from diffkeeper.store.format import Key
 from diffkeeper.store.processtable import decode_process, encode_process
 from diffkeeper.store.rocks import RocksStore
+from diffkeeper.store.touched import Touched, encode_touched
 
 BLOCK_BYTES = 512 << 10  # of byte strings; keeps a block's value below MAX_VALUE_BYTES
 CACHED_BLOCKS = 4
@@ -109,6 +110,7 @@ class EventWriter:
     def _write_open(self) -> int:
         facts = BlockFacts.of(self._open, self._reach_ns)
         self._ready.append((Key.EVENTS + _NUMBER.pack(facts.first), encode_block(self._open)))
+        self._ready.append((Key.TOUCHED + _NUMBER.pack(facts.first), encode_touched(self._open)))
         self._ready.append(facts.to_item())
         return facts.reach_ns
 
@@ -187,6 +189,14 @@ class EventReader:
                 self._note(f"Events {facts.first} to {facts.last} cannot be read: {error}")
                 continue
             yield block
+
+    def touched(self, facts: BlockFacts) -> Touched | None:
+        """Return what a block touches; None where that is not known, so that the block itself must be read."""
+        try:
+            value = self._rocks.get(Key.TOUCHED + _NUMBER.pack(facts.first))
+            return None if value is None else Touched(value)
+        except DamagedTraceError:
+            return None
 
     def number_at(self, t_ns: int) -> int:
         """Return the last event up to which nothing happened later than ``t_ns``; 0 where there is none.

@@ -52,6 +52,7 @@ class Key:
     IMPROVE = b"m:q"  # m:q<sha256>              a chunk that bsdiff may store smaller; the value is empty
     EVENTS = b"m:e"  # m:e<first number u64>     a block of events in columns (eventlog.py)
     INDEX = b"m:i"  # m:i<first number u64>      last number, range of t_ns and kinds of that block
+    TOUCHED = b"m:t"  # m:t<first number u64>    paths, nodes, processes and marks of that block (touched.py)
     PROCESS = b"m:p"  # m:p<process key u64>     one process of the process table
     CHECKPOINT = b"m:k"  # m:k<number u64><part u32>  part of the tree as it stood after event `number`
     FACT = b"m:s"  # m:s<name>                   what processing notes about itself (batches processed, counters)

@@ -7,12 +7,11 @@ from itertools import compress
 
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Event, Kind, Mark
-from diffkeeper.model.timeline import EventFilter
+from diffkeeper.model.timeline import ALWAYS_KINDS, EventFilter
 from diffkeeper.processing.totals import CHANGE_KINDS
 from diffkeeper.store.eventblock import EventBlock
 from diffkeeper.store.eventlog import EventReader
-
-_ALWAYS = {Kind.GAP, Kind.RESYNC}  # what EventFilter shows whatever kinds were asked for
+from diffkeeper.trace.skipping import may_admit, may_name, may_touch
 
 
 class TraceExtent:
@@ -72,20 +71,21 @@ def pages(reader: EventReader, wanted: EventFilter, last: int | None = None) -> 
     if last is not None:
         yield from _last_pages(reader, wanted, last)
         return
-    kinds = _mask(wanted)
-    for block in reader.blocks(wanted.first, wanted.last, lambda facts: bool(facts.kinds & kinds)):
+    for block in reader.blocks(wanted.first, wanted.last, may_admit(reader, wanted)):
         yield block, _rows(reader, block, wanted)
 
 
 def _last_pages(reader: EventReader, wanted: EventFilter, count: int) -> Iterator[Page]:
     """Read from the end until ``count`` events are found."""
     found: list[Page] = []
+    if count <= 0:
+        return
     for block in _blocks_backwards(reader, wanted):
-        if count <= 0:
-            break
         rows = _rows(reader, block, wanted)[-count:]
         count -= len(rows)
         found.append((block, rows))
+        if count <= 0:
+            break
     yield from reversed(found)
 
 
@@ -112,29 +112,26 @@ def _note(reader: EventReader, block: EventBlock, error: DamagedTraceError) -> N
 
 
 def _blocks_backwards(reader: EventReader, wanted: EventFilter) -> Iterator[EventBlock]:
-    kinds = _mask(wanted)
+    is_wanted = may_admit(reader, wanted)
     for facts in reversed(reader.index):
-        if facts.first <= wanted.last and facts.last >= wanted.first and facts.kinds & kinds:
+        if facts.first <= wanted.last and facts.last >= wanted.first and is_wanted(facts):
             yield from reader.blocks(facts.first, facts.first)
-
-
-def _mask(wanted: EventFilter) -> int:
-    return sum(1 << kind for kind in wanted.kinds | _ALWAYS)
 
 
 def _rows(reader: EventReader, block: EventBlock, wanted: EventFilter) -> Sequence[int]:
     """Return the places in a block of the events that a filter admits."""
     try:
-        for name in _SHOWN:  # what cannot be read is found here, not while it is printed
+        rows = _rows_of_kinds(block, wanted)
+        for name in _SHOWN if rows else ():  # what cannot be read is found here, not while it is printed
             block.column(name)
-        return _rows_of_kinds(block, wanted)
+        return rows
     except DamagedTraceError as error:
         _note(reader, block, error)
         return ()
 
 
 def _rows_of_kinds(block: EventBlock, wanted: EventFilter) -> Sequence[int]:
-    kinds = frozenset(map(int, wanted.kinds | _ALWAYS))
+    kinds = frozenset(map(int, wanted.kinds | ALWAYS_KINDS))
     rows: Sequence[int] = [row for row, kind in enumerate(block.column("kind")) if kind in kinds]
     if wanted.pids or block.first < wanted.first or block.last > wanted.last:
         rows = _admitted_rows(block, wanted, rows)
@@ -197,7 +194,7 @@ def _last_of(event: Event, until: Mapping[int, int]) -> int:
 def _bearers(reader: EventReader, path: bytes) -> dict[int, int]:
     """Return the nodes that events say bore a path, with the last event at which they did."""
     until: dict[int, int] = {}
-    for block in reader.blocks():
+    for block in reader.blocks(wanted=may_name(reader, path)):
         if path in block.strings:
             place = block.strings.index(path)
             columns = (block.column("path"), block.column("path2"))
@@ -221,7 +218,7 @@ def _note_bearer(event: Event, path: bytes, until: dict[int, int], end: int) -> 
 
 
 def _events_of(reader: EventReader, nodes: set[int]) -> Iterator[Event]:
-    for block in reader.blocks():
+    for block in reader.blocks(wanted=may_touch(reader, nodes)):
         pairs = zip(block.column("node"), block.column("replaced"), strict=True)
         rows = [row for row, (node, replaced) in enumerate(pairs) if node in nodes or replaced in nodes]
         yield from _built(reader, block, rows)

@@ -10,14 +10,13 @@ from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.event import Kind
 from diffkeeper.model.verdict import Verdict, judge
 from diffkeeper.processing.progress import Progress
-from diffkeeper.processing.totals import Totals
+from diffkeeper.processing.totals import kinds_of, summary_of
 from diffkeeper.store.format import JOURNAL_NAME, STORE_NAME, SessionFacts
 
 
 def info_of(trace: Path, state: str, facts: SessionFacts, progress: Progress, damage: Sequence[str]) -> TraceInfo:
     """Return what is known of a trace."""
-    totals = Totals.from_json(progress.totals) if progress.totals else Totals()
-    counters = {**facts.counters, **totals.summary()}
+    counters = {**facts.counters, **summary_of(progress.totals)}
     verdict = _verdict(state, facts, counters, damage)
     return TraceInfo(
         path=os.fspath(trace),
@@ -44,7 +43,7 @@ def info_of(trace: Path, state: str, facts: SessionFacts, progress: Progress, da
         bytes_written=counters["bytes"],
         journal_bytes=facts.counters.get("journal_bytes", 0) or _size(trace / JOURNAL_NAME),
         store_bytes=_size(trace / STORE_NAME),
-        kinds={Kind(kind).name.lower(): count for kind, count in sorted(totals.kinds.items())},
+        kinds={Kind(kind).name.lower(): count for kind, count in sorted(kinds_of(progress.totals).items())},
         counters=counters,
         is_complete=verdict.is_complete and not damage,
         defects=verdict.reasons,
@@ -61,8 +60,7 @@ def losses_of(facts: SessionFacts, progress: Progress, damage: Sequence[str], *,
 
     Without ``with_gaps`` those are left out that are GAPs on the timeline: each tree says whether one touches it.
     """
-    totals = Totals.from_json(progress.totals) if progress.totals else Totals()
-    verdict = _verdict("", facts, {**facts.counters, **totals.summary()}, damage)
+    verdict = _verdict("", facts, {**facts.counters, **summary_of(progress.totals)}, damage)
     losses = [words for words in verdict.losses if with_gaps or words not in verdict.gaps]
     return list(dict.fromkeys([*losses, *damage]))
 

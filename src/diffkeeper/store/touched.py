@@ -1,0 +1,58 @@
+"""What a block of events touches: paths, nodes, processes and marks, so that a filter can pass over the block unread.
+
+It is an aid: a trace without it (older ones have none) answers the same, only later. Numbers of columns are part of the
+format: never reuse one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
+
+from diffkeeper.model.event import Event
+from diffkeeper.store.columns import ColumnReader, ColumnWriter
+
+PATH_LENGTHS, PATHS, NODES, PIDS, MARKS = range(1, 6)
+
+
+def encode_touched(events: Sequence[Event]) -> bytes:
+    """Return the summary of a block of events."""
+    paths = {event.path for event in events} | {event.path2 for event in events}
+    nodes = {event.node for event in events} | {event.replaced for event in events}
+    marks = reduce(or_, {event.marks for event in events}, 0)
+    return encode_summary(paths, nodes, {event.pid for event in events}, int(marks))
+
+
+def encode_summary(paths: Iterable[bytes], nodes: Iterable[int], pids: Iterable[int], marks: int) -> bytes:
+    """Return a summary of what is given, each thing once; ``marks`` are those of all events taken together."""
+    writer = ColumnWriter()
+    writer.strings(PATH_LENGTHS, PATHS, sorted(paths))
+    writer.numbers(NODES, sorted(nodes), differences=True)
+    writer.numbers(PIDS, sorted(pids), differences=True)
+    writer.numbers(MARKS, [marks])
+    return writer.to_bytes()
+
+
+class Touched:
+    """Read a summary; everything is decoded when it is first asked for. All raise DamagedTraceError."""
+
+    def __init__(self, value: bytes) -> None:
+        """Take the stored value."""
+        self._reader = ColumnReader(value)
+
+    def paths(self) -> list[bytes]:
+        """Return all that the events have as path or second path, the empty one included."""
+        return self._reader.strings(PATH_LENGTHS, PATHS)
+
+    def nodes(self) -> Sequence[int]:
+        """Return the nodes that the events are about, or that lost their names to these."""
+        return self._reader.all_numbers(NODES)
+
+    def pids(self) -> Sequence[int]:
+        """Return the processes that did the events."""
+        return self._reader.all_numbers(PIDS)
+
+    def marks(self) -> int:
+        """Return the marks of all events taken together."""
+        return reduce(or_, self._reader.all_numbers(MARKS), 0)
