@@ -202,7 +202,7 @@ static bool read_doubt(struct capture *capture, struct pending_doubt *pending, i
 			.tid = pending->pid},
 		.offset = pending->is_touch ? 0 : pending->begin,
 	};
-	uint64_t end = pending->is_touch || pending->end > (uint64_t)before->st_size ? before->st_size : pending->end;
+	uint64_t size = before->st_size, end = pending->is_touch || pending->end > size ? size : pending->end;
 
 	fill_inode(&reading.inode, before, pending->inode.generation);
 	reading.length = end > reading.offset ? end - reading.offset : 0;

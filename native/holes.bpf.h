@@ -10,12 +10,15 @@
 
 __noinline int touch_request(u64 pointer); /* workers.bpf.h */
 
-/* The inode behind entry i, or 0 when it was freed and its memory used again. */
+/* The inode behind entry i, or 0: there is none, or it was freed and its memory used again. */
 static __always_inline struct inode *touched_inode(struct dk_task *state, u32 i)
 {
-	struct inode *inode = (struct inode *)state->touched[i].pointer;
+	struct inode *inode;
 	unsigned long ino = 0;
 
+	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
+		return 0;
+	inode = (struct inode *)state->touched[i].pointer;
 	read_field(&ino, inode, i_ino);
 	if (state->touched[i].ino && state->touched[i].ino != ino)
 		return 0;
@@ -92,12 +95,9 @@ static __always_inline void explain(struct dk_task *state)
  */
 __noinline int tell_touched(struct dk_task *state, u32 i)
 {
-	struct inode *inode;
+	struct inode *inode = touched_inode(state, i);
 	u32 nlink = 0;
 
-	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
-		return 0;
-	inode = touched_inode(state, i);
 	if (!inode)
 		return 0;
 	/* A file that lost its last name is freed by whoever lets go of it last, in whatever call. */

@@ -44,7 +44,7 @@ static uint64_t begin_of(const struct copy *copy)
 static void write_head(struct images *images, struct copy *copy)
 {
 	copy->head.head_crc = crc32_of((void *)&copy->head, offsetof(struct image_head, head_crc), 0);
-	if (pwrite(images->fd, &copy->head, sizeof(copy->head), copy->at) != sizeof(copy->head))
+	if (pwrite(images->fd, copy, sizeof(copy->head), copy->at) != sizeof(copy->head))
 		copy->head.state = IMAGE_FAILED;
 }
 

@@ -217,12 +217,9 @@ __noinline int leave_size(struct call_args *args, struct dk_task *state)
 __noinline int send_unchanged(struct dk_task *state, u32 i)
 {
 	struct dk_size record = {0};
-	struct inode *inode;
+	struct inode *inode = touched_inode(state, i);
 	u32 verdict;
 
-	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
-		return 0;
-	inode = touched_inode(state, i);
 	if (!inode || !is_regular(mode_of(inode)))
 		return 0;
 	verdict = verdict_of(inode);
@@ -256,12 +253,9 @@ static __always_inline void leave_failed(struct dk_task *state)
 __noinline int send_metadata(struct dk_task *state, u32 i)
 {
 	struct dk_attr record = {0};
-	struct inode *inode;
+	struct inode *inode = touched_inode(state, i);
 	u32 verdict, nlink = 0;
 
-	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
-		return 0;
-	inode = touched_inode(state, i);
 	if (!inode)
 		return 0;
 	read_field(&nlink, inode, i_nlink);

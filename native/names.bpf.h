@@ -176,12 +176,9 @@ enum { DIRECTORY_INSIDE = 1, DIRECTORY_OUTSIDE = 1 << 8, FILE_INSIDE = 1 << 16 }
 
 __noinline u32 classify_touched(struct dk_task *state, u32 i, u32 op)
 {
-	struct inode *inode;
+	struct inode *inode = touched_inode(state, i);
 	u32 answer;
 
-	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
-		return 0;
-	inode = touched_inode(state, i);
 	if (!inode)
 		return 0;
 	if (is_directory(mode_of(inode))) {
@@ -197,11 +194,8 @@ __noinline u32 classify_touched(struct dk_task *state, u32 i, u32 op)
 /* Void the verdict of a touched file; a directory's stays: returns 1 for it. */
 __noinline u32 forget_touched(struct dk_task *state, u32 i)
 {
-	struct inode *inode;
+	struct inode *inode = touched_inode(state, i);
 
-	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
-		return 0;
-	inode = touched_inode(state, i);
 	if (!inode)
 		return 0;
 	if (is_directory(mode_of(inode)))
@@ -282,11 +276,8 @@ static __always_inline void send_import_bytes(struct dk_task *state, u64 sequenc
 
 __noinline u32 is_outside_directory(struct dk_task *state, u32 i)
 {
-	struct inode *inode;
+	struct inode *inode = touched_inode(state, i);
 
-	if (!state || i >= DK_TOUCHED_MAX || i >= state->touched_count)
-		return 0;
-	inode = touched_inode(state, i);
 	return inode && is_directory(mode_of(inode)) && verdict_of(inode) == OUTSIDE;
 }
 

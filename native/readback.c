@@ -38,7 +38,7 @@ int refuse_unreadable(struct capture *capture, int fd)
 /* Fill the handle of an inode after the pattern of its root's; false where the form is not known here. */
 static bool make_handle(struct root *root, const struct dk_inode *inode)
 {
-	unsigned char *bytes = root->handle.head.f_handle;
+	unsigned char *bytes = root->handle.room; /* f_handle, which is declared as none long */
 	uint32_t low = inode->ino, high = inode->ino >> 32;
 
 	switch (root->handle.head.handle_type) {
