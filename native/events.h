@@ -393,7 +393,7 @@ struct dk_counters {
 	dk_u32 epoch;	     /* bumped when a directory may have moved: verdicts of an older epoch are void */
 	dk_u32 watched;	     /* how many inodes have been mapped shared and writable, and may be still */
 	dk_u32 has_requests; /* io_uring or AIO was used: the hooks look for requests */
-	dk_u32 zero3;
+	dk_u32 moves;	     /* bumped before verdicts of files are voided because a name moved */
 	/*
 	 * Where the kernel's linear map and its array of struct page begin, found out at start (see find_page_cache in
 	 * load.c); 0: the page cache cannot be read from here.

@@ -113,18 +113,18 @@ static __always_inline struct dentry *present_alias(struct inode *inode)
 static __always_inline u32 fresh_verdict(struct inode *inode, u32 dev)
 {
 	struct dentry *dentry = alias_of(inode);
-	u32 nlink = 0, answer, is_file = is_regular(mode_of(inode));
+	u32 nlink = 0, answer, may_have_links = !is_directory(mode_of(inode));
 
 	read_field(&nlink, inode, i_nlink);
-	if (dentry && is_file && nlink && is_removed(dentry))
+	if (dentry && may_have_links && nlink && is_removed(dentry))
 		dentry = present_alias(inode);
 	if (!dentry)
 		return UNKNOWN;
 	answer = walk_up((u64)dentry, dev);
 	if (answer == INSIDE)
 		return answer;
-	/* Another link of it may stand below a root: user space knows. */
-	if (nlink > 1 && is_file)
+	/* Another link of it may stand below a root, of a symbolic link or a device too: user space knows. */
+	if (nlink > 1 && may_have_links)
 		return UNKNOWN;
 	return answer;
 }
@@ -145,7 +145,7 @@ __noinline u32 judge(u64 pointer)
 	struct inode *inode = (struct inode *)pointer;
 	struct dk_verdict_key key = {0};
 	struct dk_verdict made = {0}, *known;
-	u32 dev = device_of(inode);
+	u32 dev = device_of(inode), moves;
 
 	if (!is_root_device(dev))
 		return OUTSIDE;
@@ -155,9 +155,13 @@ __noinline u32 judge(u64 pointer)
 	if (known && known->epoch == counters.epoch && known->answer != UNKNOWN)
 		return known->answer;
 	made.epoch = counters.epoch;
+	moves = *(volatile u32 *)&counters.moves;
 	made.pointer = pointer;
 	made.answer = fresh_verdict(inode, dev);
 	bpf_map_update_elem(&verdicts, &key, &made, BPF_ANY);
+	/* Names were moved meanwhile, and this verdict may be of before, put where it had just been voided. */
+	if (moves != *(volatile u32 *)&counters.moves)
+		bpf_map_delete_elem(&verdicts, &key);
 	return made.answer;
 }
 

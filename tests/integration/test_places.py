@@ -133,6 +133,19 @@ open("../outside/f", "ab").write(b" again")
 os.rename("../outside/f", "g")
 os.rename("../outside", "folder")
 """,
+    "what_is_no_plain_file_may_have_links_outside_as_well": """
+os.mkdir("../beyond")
+os.mkfifo("fifo"), os.symlink("target", "link"), os.mknod("socket", 0o140600)
+for name in ("fifo", "link", "socket"):
+    os.link(name, "../beyond/" + name, follow_symlinks=False)
+    os.chown(name, 5, 6, follow_symlinks=False)
+os.chmod("fifo", 0o640), os.chmod("socket", 0o604)
+os.utime("link", (5, 5), follow_symlinks=False)
+fifo = os.open("fifo", os.O_RDWR)
+time.sleep(0.02)
+os.write(fifo, b"changes its time")
+os.chmod("../beyond/fifo", 0o604)
+""",
 }
 
 
