@@ -91,6 +91,19 @@ static __always_inline void explain(struct dk_task *state)
 	}
 }
 
+/* Does a stacked file system (overlayfs) show this inode? It sets times on behalf of readers as well. */
+static __always_inline int is_shown_by_stack(struct inode *inode)
+{
+	struct super_block *sb = 0;
+	int depth = 0;
+
+	if (!counters.upper_offset)
+		return 0;
+	read_field(&sb, inode, i_sb);
+	read_field(&depth, sb, s_stack_depth);
+	return depth > 0;
+}
+
 /* The touched inode i, unless the run of bytes tells of it; a function of its own, so that the loop is verified once.
  */
 __noinline int tell_touched(struct dk_task *state, u32 i)
@@ -102,7 +115,7 @@ __noinline int tell_touched(struct dk_task *state, u32 i)
 		return 0;
 	/* A file that lost its last name is freed by whoever lets go of it last, in whatever call. */
 	read_field(&nlink, inode, i_nlink);
-	if (nlink && !(state->lock_bytes && state->lock_inode == (u64)inode))
+	if (nlink && !(state->lock_bytes && state->lock_inode == (u64)inode) && !is_shown_by_stack(inode))
 		send_hole((u64)inode, 0, 0);
 	return 0;
 }
@@ -218,6 +231,11 @@ static __always_inline void add_touched(struct dk_task *state, struct inode *ino
 /* Touched outside of calls that change names or metadata: the record of a write explains it, or nothing does. */
 static __always_inline int note_loose_touch(struct task_struct *task, struct dk_task *state, struct inode *inode)
 {
+	/* No hole, but what a write that fails has changed all the same. */
+	if (state && state->call && is_shown_by_stack(inode)) {
+		add_touched(state, inode);
+		return 0;
+	}
 	if (!settings.finds_touches || is_fifo(mode_of(inode)) || !is_change(inode))
 		return 0;
 	if (!state)
