@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Reads again what records leave in doubt, as soon as the file rests (docs/decisions/0021): overlapping writes that no
- * lock puts in order, bytes that were read back while others wrote, files of which a record was lost.
+ * lock puts in order, files that were cut meanwhile, bytes that were read back while others wrote, files of which a
+ * record was lost.
  *
  * Only which files to read is decided here, and too many do no harm; what is in doubt, and whether a reading ends that,
  * replay knows.
@@ -115,24 +116,25 @@ static void compare(struct capture *capture, const struct dk_header *header, con
 {
 	struct recent_file *recent = recent_of(capture, inode);
 	bool is_in_order = (header->flags & DK_F_IN_LOCK) && !write->is_late, is_doubtful = false;
-	bool is_told = write->is_placed && !is_in_order && header->type != DK_SIZE;
+	bool is_resized = header->type == DK_SIZE || header->type == DK_OPEN;
+	bool is_told = write->is_placed && !is_in_order && !is_resized;
 	uint32_t known = is_of(recent, inode) ? recent->count : 0;
 
 	for (uint32_t i = 0; i < known && i < RECENT_WRITES; i++)
-		if ((!is_in_order || recent->writes[i].is_late) && is_met(write, &recent->writes[i]))
+		if ((!is_in_order || is_resized || recent->writes[i].is_late) && is_met(write, &recent->writes[i]))
 			is_doubtful = true;
-	if (!is_in_order && header->type != DK_SIZE)
+	if (is_resized ? !capture->finds_bytes : !is_in_order)
 		remember(recent, inode, write);
 	/* One that was held up meets many: all of them are in doubt then, not only those that are remembered. */
 	if (is_doubtful || (header->flags & DK_F_AMBIGUOUS))
 		doubt(capture, inode, is_told ? recent->begin : 0, is_told ? recent->end : END, header->pid,
-			header->type == DK_SIZE);
+			is_resized);
 }
 
 /* Called with each record of bytes or sizes, after what it lacks was read back. */
 void find_doubts(struct capture *capture, const struct dk_header *header)
 {
-	const struct dk_data *data = (const void *)header; /* dk_copy and dk_size begin with the same fields */
+	const struct dk_data *data = (const void *)header; /* dk_copy, dk_size and dk_open begin with the same fields */
 	bool is_late = (header->flags & DK_F_BY_REFERENCE) != 0;
 	struct recent_write write = {
 		.enter_ns = header->enter_ns ? header->enter_ns : header->t_ns,
@@ -152,12 +154,19 @@ void find_doubts(struct capture *capture, const struct dk_header *header)
 		write.begin = ((const struct dk_copy *)header)->offset;
 		write.end = write.begin + ((const struct dk_copy *)header)->length;
 		break;
+	case DK_OPEN:
+		if (!((const struct dk_open *)header)->truncated || ((const struct dk_open *)header)->created)
+			return;
+		write.end = END;
+		break;
 	case DK_SIZE:
 		write.end = END;
 		break;
 	default:
 		return;
 	}
+	if (header->type != DK_DATA && header->type != DK_COPY && (header->flags & DK_F_IN_LOCK))
+		write.enter_ns = write.exit_ns = header->t_ns;
 	if (header->type == DK_DATA && data->slack)
 		doubt(capture, &data->inode, write.begin, write.end, header->pid, false);
 	compare(capture, header, &data->inode, &write);

@@ -1,6 +1,18 @@
 """Writes that were not told from inside the lock are ambiguous exactly when another one's interval meets theirs."""
 
-from diffkeeper.model.observation import DataOp, DataWritten, Flag, Inode
+import pytest
+
+from diffkeeper.model.observation import (
+    Base,
+    DataOp,
+    DataWritten,
+    Flag,
+    Inode,
+    Observation,
+    Opened,
+    SizeChanged,
+    SizeOp,
+)
 from diffkeeper.model.overlap import Overlaps
 
 
@@ -20,10 +32,25 @@ def write(
     )
 
 
-def ambiguous(*writes: DataWritten) -> list[int]:
+def judged(*seen: Observation) -> list[Observation]:
     overlaps = Overlaps()
-    overlaps.note(writes)
-    return [each.sequence for each in map(overlaps.judge, writes) if each.flags & Flag.AMBIGUOUS]
+    overlaps.note(seen)
+    return list(map(overlaps.judge, seen))
+
+
+def ambiguous(*seen: Observation) -> list[int]:
+    return [each.sequence for each in judged(*seen) if each.flags & Flag.AMBIGUOUS]
+
+
+def sized(op: SizeOp, t_ns: int, length: int, *, mode: int = 0, offset: int = 0) -> SizeChanged:
+    inode = Inode(1, 5, 1, 0o100644, 1, 0, 0, 100, 0)
+    return SizeChanged(9, t_ns, t_ns - 5, t_ns + 50, 2, 2, Flag.IN_LOCK, 0, op, inode, mode, offset, length)
+
+
+def cut_by_open(t_ns: int, *, created: bool = False) -> Opened:
+    inode = Inode(1, 5, 1, 0o100644, 1, 0, 0, 0, 0)
+    base, times = Base(1, 2, 1), (t_ns, t_ns - 5, t_ns + 50)
+    return Opened(9, *times, 2, 2, Flag.IN_LOCK, 3, inode, inode, b"f", created, True, 0, (), base, b"f")
 
 
 def test_writes_one_after_another_are_not_ambiguous() -> None:
@@ -51,3 +78,46 @@ def test_other_files_and_writes_told_in_the_lock_do_not_count() -> None:
 
 def test_the_order_of_arrival_does_not_matter() -> None:
     assert ambiguous(write(2, 15, 30), write(3, 31, 40), write(1, 10, 20)) == [2, 1]
+
+
+CUTS = {
+    "truncate": sized(SizeOp.TRUNCATE, 15, 0),
+    "open": cut_by_open(15),
+    "collapse": sized(SizeOp.FALLOCATE, 15, 4, mode=8),
+    "punch": sized(SizeOp.FALLOCATE, 15, 4, mode=3, offset=8),
+    "zero": sized(SizeOp.FALLOCATE, 15, 4, mode=16, offset=8),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_write_may_have_come_before_a_cut_that_falls_into_its_call(cut: str) -> None:
+    found = judged(write(1, 10, 20, flags=Flag(0)), CUTS[cut])
+    assert found[0].flags == Flag.AMBIGUOUS | Flag.RESIZED
+    assert found[1] is CUTS[cut]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_cut_before_or_after_a_write_leaves_it_certain(cut: str) -> None:
+    assert ambiguous(CUTS[cut], write(1, 16, 20, flags=Flag(0))) == []
+    assert ambiguous(write(1, 5, 14, flags=Flag(0)), CUTS[cut]) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        sized(SizeOp.TRUNCATE, 15, 10),
+        sized(SizeOp.FALLOCATE, 15, 500),
+        sized(SizeOp.FALLOCATE, 15, 4, mode=3, offset=10),
+        cut_by_open(15, created=True),
+    ],
+)
+def test_what_comes_to_the_same_before_a_write_as_after_it_leaves_it_certain(change: SizeChanged) -> None:
+    assert ambiguous(write(1, 10, 20, flags=Flag(0)), change) == []
+
+
+def test_files_of_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffkeeper.model.overlap._SWEPT_AFTER", 3)
+    overlaps = Overlaps()
+    overlaps.note(write(number, number, number, ino=number) for number in range(1, 4))
+    overlaps.note([write(4, 10**12, 10**12, ino=4)])
+    assert list(overlaps._writes) == [(1, 4, 1)]

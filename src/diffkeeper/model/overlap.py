@@ -5,21 +5,30 @@ when the call returned, and may be another's; the order is known to lie in [ente
 ambiguous when the interval of another one to the same file overlaps its own, and its own place is not certain, or both
 are and their extents meet. A write whose place is not certain is in doubt itself, and with it the file: it makes no
 others ambiguous.
+
+What changes the size or punches holes has its place, and as a rule its instant, from inside the lock. A write whose
+interval it falls into, and whose extent it meets, may have come before it or after: that write is ambiguous as well,
+and so is the size of the file.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from diffkeeper.model.observation import DataWritten, Flag, Observation
+from diffkeeper.model.observation import DataWritten, Flag, Observation, Opened, SizeChanged, SizeOp
 
+_END = 1 << 64
+_IN_LOCK = int(Flag.IN_LOCK)
+_PUNCH_HOLE, _COLLAPSE, _ZERO, _INSERT = 2, 8, 16, 32  # FALLOC_FL_*
 _KNOWN = int(Flag.IN_LOCK | Flag.MAPPED)  # the place is no question
 _FROM_DESCRIPTOR = int(Flag.FROM_DESCRIPTOR)
 _KEPT = 20_000  # writes of one file that are remembered before those of long ago are forgotten
 _FORGOTTEN_NS = 10_000_000_000
+_SWEPT_AFTER = 50_000  # additions, before files of long ago are forgotten
+_SWEPT_NS = 60_000_000_000  # no call is expected to last as long
 
 _Identity = tuple[int, int, int]
 
@@ -31,80 +40,108 @@ class _Write(NamedTuple):
     begin: int
     end: int
     is_certain: bool  # as to the place
+    resizes: bool = False  # no write: what lies in its extent was cut off, moved or zeroed
 
 
 class Overlaps:
-    """Remember recent writes without a lock's word, in the order in which they ended."""
+    """Remember recent writes without a lock's word, and changes of sizes, in the order in which they ended."""
 
     def __init__(self) -> None:
         """Start with none."""
         self._writes: dict[_Identity, list[_Write]] = {}
         self._longest_ns: dict[_Identity, int] = {}
+        self._has_writes = False
+        self._added = 0
 
     def __bool__(self) -> bool:
         """Say whether there was any such write: where there is none, nothing needs to be judged."""
-        return bool(self._writes)
+        return self._has_writes
 
     def note(self, observations: Iterable[Observation]) -> None:
         """Look at observations as they arrive."""
         for seen in observations:
             if type(seen) is DataWritten and not int(seen.flags) & _KNOWN and seen.enter_ns:
-                self._add(seen)
+                self._has_writes = True
+                is_certain = not int(seen.flags) & _FROM_DESCRIPTOR
+                begin, end = seen.offset - seen.slack, seen.offset + seen.length
+                write = _Write(seen.exit_ns, seen.enter_ns, seen.sequence, begin, end, is_certain)
+                self._add(seen.inode.identity, write)
+            elif type(seen) is SizeChanged or (type(seen) is Opened and seen.truncated and not seen.created):
+                begin, end = _resized(seen)
+                if begin < end:
+                    enter_ns, exit_ns = _interval(seen)
+                    self._add(seen.inode.identity, _Write(exit_ns, enter_ns, seen.sequence, begin, end, True, True))
 
-    def _add(self, seen: DataWritten) -> None:
-        key = seen.inode.identity
+    def _add(self, key: _Identity, write: _Write) -> None:
         writes = self._writes.setdefault(key, [])
-        write = _Write(
-            seen.exit_ns,
-            seen.enter_ns,
-            seen.sequence,
-            seen.offset - seen.slack,
-            seen.offset + seen.length,
-            not int(seen.flags) & _FROM_DESCRIPTOR,
-        )
         # Records of one CPU are in order, those of two nearly: most go to the end.
         writes.insert(bisect_left(writes, write) if writes and write < writes[-1] else len(writes), write)
-        self._longest_ns[key] = max(self._longest_ns.get(key, 0), seen.exit_ns - seen.enter_ns)
+        self._longest_ns[key] = max(self._longest_ns.get(key, 0), write.exit_ns - write.enter_ns)
         if len(writes) > _KEPT:
-            del writes[: bisect_left(writes, (seen.exit_ns - _FORGOTTEN_NS,))]
+            del writes[: bisect_left(writes, (write.exit_ns - _FORGOTTEN_NS,))]
+        self._added += 1
+        if self._added > _SWEPT_AFTER:
+            self._sweep(write.exit_ns - _SWEPT_NS)
+
+    def _sweep(self, before_ns: int) -> None:
+        self._added = 0
+        for key in [key for key, writes in self._writes.items() if not writes or writes[-1].exit_ns < before_ns]:
+            del self._writes[key], self._longest_ns[key]
 
     def judge(self, seen: Observation) -> Observation:
-        """Return the observation, marked AMBIGUOUS where the rule says so."""
-        if type(seen) is not DataWritten or int(seen.flags) & _KNOWN or not self._is_ambiguous(seen):
+        """Return the observation, marked AMBIGUOUS, and RESIZED, where the rule says so."""
+        if type(seen) is not DataWritten or int(seen.flags) & _KNOWN:
             return seen
-        return replace(seen, flags=seen.flags | Flag.AMBIGUOUS)
+        doubts = self._doubts_of(seen)
+        if not doubts:
+            return seen
+        return replace(seen, flags=seen.flags | doubts)
 
     def is_doubtful(self, identity: _Identity, sequence: int, enter_ns: int, exit_ns: int) -> bool:
         """Say whether it is not certain where a write went, whose place the descriptor told."""
-        return self._is_met(identity, sequence, enter_ns, exit_ns, lambda other: True)
+        return next(self._met(identity, sequence, enter_ns, exit_ns), None) is not None
 
-    def _is_ambiguous(self, seen: DataWritten) -> bool:
+    def _doubts_of(self, seen: DataWritten) -> Flag:
         if not seen.enter_ns:
-            return False
-        if seen.slack:
-            return True
-        begin, end = seen.offset, seen.offset + seen.length
+            return Flag(0)
+        doubts = Flag.AMBIGUOUS if seen.slack else Flag(0)
+        begin, end = seen.offset - seen.slack, seen.offset + seen.length
         is_certain = not int(seen.flags) & _FROM_DESCRIPTOR
-        return self._is_met(
-            seen.inode.identity,
-            seen.sequence,
-            seen.enter_ns,
-            seen.exit_ns,
-            lambda other: not is_certain or (other.is_certain and other.begin < end and begin < other.end),
-        )
+        for other in self._met(seen.inode.identity, seen.sequence, seen.enter_ns, seen.exit_ns):
+            meets = other.begin < end and begin < other.end
+            if other.resizes and (meets or not (is_certain or seen.slack)):
+                return Flag.AMBIGUOUS | Flag.RESIZED
+            if not other.resizes and (not is_certain or (other.is_certain and meets)):
+                doubts = Flag.AMBIGUOUS
+        return doubts
 
-    def _is_met(
-        self, key: _Identity, sequence: int, enter_ns: int, exit_ns: int, counts: Callable[[_Write], bool]
-    ) -> bool:
-        """Say whether the interval of another write to the file that counts overlaps the given one."""
+    def _met(self, key: _Identity, sequence: int, enter_ns: int, exit_ns: int) -> Iterator[_Write]:
+        """Yield the others on the file whose intervals overlap the given one."""
         writes = self._writes.get(key)
         if not writes:
-            return False
+            return
         last_ns = exit_ns + self._longest_ns[key]
         for index in range(bisect_left(writes, (enter_ns,)), len(writes)):
             other = writes[index]
             if other.exit_ns > last_ns:
-                return False
-            if other.sequence != sequence and other.enter_ns <= exit_ns and counts(other):
-                return True
-        return False
+                return
+            if other.sequence != sequence and other.enter_ns <= exit_ns:
+                yield other
+
+
+def _interval(seen: Observation) -> tuple[int, int]:
+    """Return when a change of a size was made: in the lock, or some time in the call."""
+    return (seen.t_ns, seen.t_ns) if int(seen.flags) & _IN_LOCK else (seen.enter_ns or seen.t_ns, seen.exit_ns)
+
+
+def _resized(seen: SizeChanged | Opened) -> tuple[int, int]:
+    """Return where a write does not come to the same before a change of a size as after it."""
+    if type(seen) is not SizeChanged:
+        return 0, _END
+    if seen.op == SizeOp.TRUNCATE:
+        return max(0, seen.length), _END
+    if seen.mode & (_COLLAPSE | _INSERT):
+        return seen.offset, _END
+    if seen.mode & (_PUNCH_HOLE | _ZERO):
+        return seen.offset, seen.offset + seen.length
+    return 0, 0  # it allocates, and a size that it sets is the larger one, before or after
