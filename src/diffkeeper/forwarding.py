@@ -20,6 +20,11 @@ _OWN = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.S
 _STOP = signal.SIGURG  # ignored by default and by everyone: wakes the thread when it is to end
 
 
+def forwarded_signals(ignored: frozenset[int]) -> set[int]:
+    """Return the signals that are passed on, by a process that was started with some ignored."""
+    return {int(number) for number in signal.valid_signals()} - _FAULTS - _JOB_CONTROL - _OWN - ignored
+
+
 class Forwarder:
     """Send signals on to a process while the ``with`` block runs; to be entered in the main thread."""
 
@@ -27,7 +32,7 @@ class Forwarder:
         """Leave alone what is ignored: the command ignores it as well. ``let_go`` is called before each signal."""
         self._let_go = let_go
         self._pid = pid
-        self._forwarded = set(signal.valid_signals()) - _FAULTS - _JOB_CONTROL - _OWN - set(ignored)
+        self._forwarded = forwarded_signals(ignored)
         self._thread = 0
         self._ended = _thread.allocate_lock()
 

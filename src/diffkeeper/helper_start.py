@@ -60,9 +60,18 @@ def take_ahead() -> StartedHelper | None:
     return started
 
 
+def drop_ahead() -> None:
+    """End the helper that was started ahead, if nobody took it."""
+    started = take_ahead()
+    if started is not None:
+        started.connection.close()
+        os.waitpid(started.starter, 0)
+
+
 def _will_record(arguments: Sequence[str]) -> bool:
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    return own[:1] == ["record"] and not {"-h", "--help"} & set(own)
+    is_series = any(one.startswith(("--repeat", "--until-fail")) for one in own)  # starts a helper for each attempt
+    return own[:1] == ["record"] and not {"-h", "--help"} & set(own) and not is_series
 
 
 def _is_under_sudo() -> bool:

@@ -18,6 +18,7 @@ from diffkeeper import engines
 from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine
 from diffkeeper.errors import RecordError
 from diffkeeper.launch import check_command
+from diffkeeper.model.keeping import ALWAYS, POLICIES, Policy, policy_of
 from diffkeeper.recording_session import BUDGET_BYTES, Announce, BaselineProgress, Outcome, Session, Settings
 from diffkeeper.state_directory import StateDirectory
 from diffkeeper.watch_roots import WatchRoot, close_roots, is_inside, open_roots
@@ -32,7 +33,7 @@ __all__ = ["BASELINES", "Outcome", "record"]
 def record(
     argv: Sequence[str | bytes],
     *,
-    state_dir: str | os.PathLike[str] = "diffkeeper-trace",
+    state_dir: str | os.PathLike[str] | StateDirectory = "diffkeeper-trace",
     watch: Sequence[str | os.PathLike[str]] = (".",),
     baseline: str = "touched",
     baseline_budget_bytes: int = BUDGET_BYTES,
@@ -46,6 +47,7 @@ def record(
     verify: bool = True,
     mmap_interval: float = MAPPED_INTERVAL_NS / 1e9,
     may_hold: bool = True,
+    keep: str | Policy = ALWAYS,
     announce: Announce = lambda line: None,
     baseline_progress: BaselineProgress = lambda entries, content_bytes: None,
     baseline_done: Callable[[], None] = lambda: None,
@@ -58,13 +60,18 @@ def record(
     ``timeout`` is in seconds, as is ``mmap_interval``, the time between two looks at files that are mapped shared and
     writable, whose bytes change without a call. With ``verify`` the last state is held against the files when the
     command has ended, and what differs is read back. ``may_hold`` lets the command be stopped for moments in which it
-    changes more than can be taken. ``environment`` replaces this process's own. With ``forward_signals`` (main thread
-    only) signals sent to this process go to the command while it runs, as a launcher's should; without it Ctrl-C raises
-    KeyboardInterrupt after the command has ended and the trace is sealed. Raises RecordError (bad arguments, no engine,
-    unusable directory), CommandNotFoundError or CommandNotExecutableError; then nothing was touched.
+    changes more than can be taken. ``keep`` says when the trace is kept: ``always``, ``on-failure``, ``on-signal`` or
+    ``never``; another is deleted without being processed. ``environment`` replaces this process's own. With
+    ``forward_signals`` (main thread only) signals sent to this process go to the command while it runs, as a launcher's
+    should; without it Ctrl-C raises KeyboardInterrupt after the command has ended and the trace is sealed.
+
+    Raises RecordError (bad arguments, no engine, unusable directory), CommandNotFoundError or
+    CommandNotExecutableError; then nothing was touched.
     """
     if baseline not in BASELINES:
         raise RecordError(f"no such baseline: {baseline!r}; choose one of {', '.join(BASELINES)}")
+    if isinstance(keep, str) and keep not in POLICIES:
+        raise RecordError(f"no such policy: {keep!r}; choose one of {', '.join(POLICIES)}")
     command = tuple(os.fsencode(argument) for argument in argv)
     variables = dict(os.environb) if environment is None else environment
     if not command:
@@ -73,7 +80,7 @@ def record(
     with contextlib.ExitStack() as stack:
         roots = open_roots(watch)
         stack.callback(close_roots, roots)
-        directory = StateDirectory(Path(state_dir), force)
+        directory = state_dir if isinstance(state_dir, StateDirectory) else StateDirectory(Path(state_dir), force)
         _check_apart(roots, directory.path)
         patterns = _patterns(roots, exclude)
         check_command(command[0], variables)
@@ -92,6 +99,7 @@ def record(
             baseline_budget_bytes,
             leases,
             may_hold,
+            policy_of(keep) if isinstance(keep, str) else keep,
         )
         stack.callback(chosen.close)
         outcome = Session(settings, chosen, roots, directory).run()

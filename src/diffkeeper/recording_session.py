@@ -12,6 +12,7 @@ import pwd
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from diffkeeper.errors import DiffkeeperError, StateDirectoryError
 from diffkeeper.file_time import file_time_ns, next_file_time_ns
 from diffkeeper.forwarding import Forwarder
 from diffkeeper.launch import HeldCommand, hold_command, ignored_signals
+from diffkeeper.model.keeping import ALWAYS, Fate, Policy, policy_of
 from diffkeeper.model.values import dataclass
 from diffkeeper.model.verdict import Verdict, judge
 from diffkeeper.recording_journal import RingJournal
@@ -62,6 +64,7 @@ class Settings:
     baseline_budget_bytes: int = BUDGET_BYTES
     leases: bool = True
     may_hold: bool = True
+    keep: Policy = policy_of(ALWAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,8 @@ class Outcome:
     """Say how the command ended and what the trace holds.
 
     ``defects`` tell why the trace is not complete, as ``Trace.info()`` does; ``failures`` are those of the recorder.
-    ``exit_code`` is the command's own, 128+N after signal N, 124 when ``timeout`` was hit.
+    ``exit_code`` is the command's own, 128+N after signal N, 124 when ``timeout`` was hit. If the trace was not kept,
+    nothing is known of its completeness.
     """
 
     exit_code: int
@@ -80,11 +84,16 @@ class Outcome:
     failures: tuple[str, ...] = ()
     defects: tuple[str, ...] = ()
     was_interrupted: bool = False
+    is_kept: bool = True
 
     @property
     def is_complete(self) -> bool:
         """Say whether the trace is known to hold every change."""
         return bool(self.facts.complete)
+
+    def at(self, trace_path: Path) -> Outcome:
+        """Return the same with the trace at another path, where it was moved to."""
+        return replace(self, trace_path=trace_path)
 
 
 class Session:
@@ -114,8 +123,12 @@ class Session:
             ending = self._until_ended(stack, held, ignored)
             self._stop_engine()
             self._note_ending(ending)
-            self._process()
-        return self._outcome(ending)
+            fate = self._settings.keep(_exit_code(ending), ending.wait_status)
+            if fate is not Fate.DISCARD:
+                self._finish(fate)
+        if fate is Fate.DISCARD:
+            self._discard()
+        return self._outcome(ending, fate)
 
     def _until_ended(self, stack: contextlib.ExitStack, held: HeldCommand, ignored: frozenset[int]) -> Ending:
         try:
@@ -207,7 +220,8 @@ class Session:
         held.release()
         with self._noting_failures("the session could not be written"):
             self._write_session()
-            self._directory.keep()
+            if self._settings.keep is policy_of(ALWAYS):
+                self._directory.keep()
 
     def _serve_engine(self) -> bool:
         """Take the engine's news; return whether there will be more."""
@@ -263,10 +277,24 @@ class Session:
             raise
         temporary.replace(path)
 
-    def _process(self) -> None:
-        """Make the trace quick to read and seal it; what fails here can be made up for by any reader."""
+    def _finish(self, fate: Fate) -> None:
         if not self._directory.path.is_dir():
             return
+        if fate is Fate.KEEP:
+            self._process()
+        self._seal()
+        with self._noting_failures("the former trace could not be deleted"):
+            self._directory.keep()
+
+    def _discard(self) -> None:
+        """Delete the trace; what it would have replaced is there again."""
+        try:
+            self._directory.undo()
+        except OSError as error:
+            self._settings.announce(f"{self._directory.path} could not be deleted: {error.strerror}")
+
+    def _process(self) -> None:
+        """Make the trace quick to read and seal it; what fails here can be made up for by any reader."""
         try:
             lacking = self._journal.process(self._facts, verifies=self._verifies)
             self._facts.processed = True
@@ -276,7 +304,6 @@ class Session:
             self._settings.announce("processing was interrupted; the first reader of the trace does it")
         except Exception as error:  # whatever it is, the journal is whole and the command's exit code is due
             self._settings.announce(f"processing failed ({error}); the first reader of the trace tries again")
-        self._seal()
 
     def _seal(self) -> None:
         self._facts.engine_facts[FAILURES] = list(self._failures)
@@ -291,7 +318,7 @@ class Session:
     def _verdict(self) -> Verdict:
         return judge(self._facts.counters, self._failures)
 
-    def _outcome(self, ending: Ending) -> Outcome:
+    def _outcome(self, ending: Ending, fate: Fate) -> Outcome:
         return Outcome(
             exit_code=_exit_code(ending),
             wait_status=ending.wait_status,
@@ -301,6 +328,7 @@ class Session:
             failures=tuple(self._failures),
             defects=self._verdict().reasons,
             was_interrupted=ending.was_interrupted,
+            is_kept=fate is not Fate.DISCARD,
         )
 
     @contextlib.contextmanager

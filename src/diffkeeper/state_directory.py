@@ -1,17 +1,19 @@
-"""The directory that a recording writes to: checked, claimed, and put back as it was if the command never starts.
+"""The directory that a recording writes to: checked, claimed, and put back as it was if no trace is to stay.
 
-check ─▶ claim ─▶ keep      the command runs: what --force replaced is deleted
-             └──▶ undo      it does not: what --force replaced is back, what was created is gone
+check ─▶ claim ─▶ keep      the trace is to stay: what --force replaced is deleted
+             └──▶ undo      it is not, or the command never ran: what --force replaced is back, what was created is gone
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
 
 from diffkeeper.errors import StateDirectoryError
 from diffkeeper.store import format as trace_format
+from diffkeeper.store.attempts import ATTEMPTS_NAME, is_attempt
 
 _REPLACED = ".replaced"
 _OF_A_TRACE = (
@@ -20,8 +22,8 @@ _OF_A_TRACE = (
     trace_format.LOCK_NAME,
     trace_format.JOURNAL_NAME,
     trace_format.STORE_NAME,
-    _REPLACED,
 )
+_OF_ATTEMPTS = (ATTEMPTS_NAME, f"{ATTEMPTS_NAME}.tmp")
 
 
 class StateDirectory:
@@ -53,7 +55,7 @@ class StateDirectory:
         return None
 
     def _check_replaceable(self, entries: list[str], force: bool) -> None:
-        if trace_format.SESSION_NAME not in entries:
+        if not any(_tells_a_trace(name) for name in entries):
             raise StateDirectoryError(f"{self.path} is not empty and not a trace; choose another --state-dir")
         if trace_format.is_locked(self.path):
             raise StateDirectoryError(f"{self.path} is being recorded to; wait for it, or choose another --state-dir")
@@ -84,13 +86,21 @@ class StateDirectory:
             self._created.append(path)
 
     def _set_aside(self) -> None:
-        present = [self.path / name for name in _OF_A_TRACE if (self.path / name).exists()]
-        if present:
+        present = self._own()
+        if present or (self.path / _REPLACED).exists():
             _remove(self.path / _REPLACED)
             (self.path / _REPLACED).mkdir()
             for entry in present:
-                if entry.name != _REPLACED:
-                    entry.rename(self.path / _REPLACED / entry.name)
+                entry.rename(self.path / _REPLACED / entry.name)
+
+    def _own(self) -> list[Path]:
+        """Return what is there of a trace, or of attempts."""
+        names = os.listdir(self.path) if self.path.is_dir() else []
+        return [self.path / name for name in names if name in _OF_A_TRACE or name in _OF_ATTEMPTS or is_attempt(name)]
+
+    def holds_trace(self) -> bool:
+        """Say whether there is a trace, as where its recorder was killed."""
+        return (self.path / trace_format.SESSION_NAME).exists()
 
     def keep(self) -> None:
         """Delete the trace that this one replaces."""
@@ -98,9 +108,8 @@ class StateDirectory:
 
     def undo(self) -> None:
         """Leave everything as it was before claim()."""
-        for name in _OF_A_TRACE:
-            if self._is_ours and name != _REPLACED:
-                _remove(self.path / name)
+        for entry in self._own() if self._is_ours else ():
+            _remove(entry)
         if (self.path / _REPLACED).is_dir():
             for entry in (self.path / _REPLACED).iterdir():
                 entry.rename(self.path / entry.name)
@@ -108,8 +117,47 @@ class StateDirectory:
         if self._former_mode is not None:
             self.path.chmod(self._former_mode)
         for path in reversed(self._created):
-            path.rmdir()
+            with contextlib.suppress(OSError):  # the command may have put something beside the trace
+                path.rmdir()
         self._created.clear()
+
+
+class AttemptDirectory(StateDirectory):
+    """Hold a directory that somebody has claimed, for one of many attempts; what is kept of others is left alone."""
+
+    def __init__(self, path: Path) -> None:
+        """Take it as it is."""
+        super().__init__(path, force=False)
+
+    def _check(self, force: bool) -> None:
+        pass
+
+    def _set_aside(self) -> None:
+        for entry in self._own():
+            _remove(entry)  # of an attempt whose recorder was killed
+
+    def _own(self) -> list[Path]:
+        return [self.path / name for name in _OF_A_TRACE if (self.path / name).exists()]
+
+    def keep(self) -> None:
+        """Leave alone what the first attempt replaced."""
+
+    def undo(self) -> None:
+        """Leave nothing of this attempt."""
+        for entry in self._own():
+            _remove(entry)
+
+    def move(self, name: str) -> Path:
+        """Move the trace into a directory of its own, below this one; return that."""
+        place = self.path / name
+        place.mkdir(mode=0o700)
+        for entry in self._own():
+            entry.rename(place / entry.name)
+        return place
+
+
+def _tells_a_trace(name: str) -> bool:
+    return name in (trace_format.SESSION_NAME, ATTEMPTS_NAME, _REPLACED) or is_attempt(name)
 
 
 def _check_creatable(path: Path) -> None:

@@ -62,6 +62,21 @@ def become(invoker: Invoker) -> None:
     os.environb.update(invoker.environment)
 
 
+def lean_on(invoker: Invoker) -> None:
+    """Act as the invoking user until ``stand_up``: what is made and opened is as if by that user."""
+    os.setgroups(invoker.groups)
+    os.setegid(invoker.gid)
+    os.seteuid(invoker.uid)
+    if invoker.umask is not None:
+        os.umask(invoker.umask)
+
+
+def stand_up() -> None:
+    """Be root again, after ``lean_on``."""
+    os.seteuid(0)
+    os.setegid(0)
+
+
 def _is_sudo(pid: int) -> bool:
     try:
         return os.path.basename(os.readlink(f"/proc/{pid}/exe")) in _SUDO_PROGRAMS

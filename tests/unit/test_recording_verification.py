@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from diffkeeper import Kind, Trace, recording
-from diffkeeper.cli.record_cmd import _strictly
+from diffkeeper.cli.record_report import strict_exit_code
 from diffkeeper.cli.record_summary import lines
 from diffkeeper.engines.scripted import ScriptedEngine
 from diffkeeper.file_time import next_file_time_ns
@@ -42,7 +42,7 @@ def test_nothing_happened_and_nothing_differs(folder: Path) -> None:
     assert outcome.facts.counters["verified_entries"] == 1
     assert outcome.is_complete
     assert any(", complete, verified 0 files." in line for line in lines(outcome, "x"))
-    assert _strictly(outcome, verify=True) == 0
+    assert strict_exit_code(outcome, verify=True) == 0
 
 
 def test_what_the_engine_did_not_see_is_found_read_back_and_said(folder: Path) -> None:
@@ -52,7 +52,7 @@ def test_what_the_engine_did_not_see_is_found_read_back_and_said(folder: Path) -
     assert not outcome.is_complete
     assert [failure for failure in outcome.failures if failure.startswith("5 differ: ")]
     assert any("not complete: 5 differ: " in line for line in lines(outcome, "x"))
-    assert _strictly(outcome, verify=True) == _strictly(outcome, verify=False) == 125
+    assert strict_exit_code(outcome, verify=True) == strict_exit_code(outcome, verify=False) == 125
     with Trace.open("diffkeeper-trace") as trace:
         info = trace.info()
         assert (info.verification, sorted(info.differing)) == ("done", sorted(outcome.facts.differing))
@@ -80,7 +80,7 @@ def test_verification_can_be_left_out(folder: Path) -> None:
     assert (outcome.facts.verification, outcome.is_complete) == ("off", True)
     assert "differ" not in outcome.facts.counters
     assert not any("verified" in line for line in lines(outcome, "x"))
-    assert _strictly(outcome, verify=False) == 0
+    assert strict_exit_code(outcome, verify=False) == 0
 
 
 def test_what_did_not_happen_on_disk_is_not_verified(folder: Path) -> None:
@@ -98,11 +98,11 @@ def test_a_verification_that_breaks_off_leaves_the_trace_as_good_as_before(
         raise error
 
     monkeypatch.setattr("diffkeeper.verification.run.verify", fail)
-    outcome = _record("exit 4")
-    assert (outcome.exit_code, outcome.facts.verification, outcome.facts.processed) == (4, said, True)
+    outcome = _record("exit 0")
+    assert (outcome.exit_code, outcome.facts.verification, outcome.facts.processed) == (0, said, True)
     assert outcome.is_complete
     assert f"diffkeeper: not verified: {said}" in list(lines(outcome, "x"))
-    assert _strictly(outcome, verify=True) == 125
+    assert strict_exit_code(outcome, verify=True) == 125
     with Trace.open("diffkeeper-trace") as trace:
         assert trace.info().verification == said
         assert trace.at("end").read("before") == b"before"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -14,15 +13,16 @@ from typing import Any
 import click
 
 from diffkeeper import engines, recording
-from diffkeeper.cli import record_summary
+from diffkeeper.cli.record_report import Report, strict_exit_code
 from diffkeeper.engines.ebpf import EbpfEngine
 from diffkeeper.engines.protocol import Engine
 from diffkeeper.errors import CommandNotExecutableError, CommandNotFoundError, DiffkeeperError, RecordError
 from diffkeeper.launch import environment_at_start
+from diffkeeper.model.keeping import ALWAYS, POLICIES, Policy
 from diffkeeper.recording import BASELINES, Outcome
 from diffkeeper.reporters.numbers import size
-from diffkeeper.sudo import become, find_invoker
-from diffkeeper.verification.result import DONE
+from diffkeeper.state_directory import StateDirectory
+from diffkeeper.sudo import Invoker, become, find_invoker
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(?:s|\Z))?(?:(\d+)ms)?", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,12})([KMG]?)", re.ASCII | re.IGNORECASE)
@@ -109,7 +109,20 @@ class _Terminated(KeyboardInterrupt):
     metavar="PATTERN",
     help="Leave out what matches, in gitignore syntax; may be repeated. Patterns in .diffkeeperignore are added.",
 )
-@click.option("--force", is_flag=True, help="Replace a trace that the directory holds.")
+@click.option("--force", is_flag=True, help="Replace a trace that the directory holds, once this one is kept.")
+@click.option(
+    "--keep",
+    type=click.Choice(POLICIES),
+    help="Keep the trace always, if the command failed, if a signal ended it, or never; another is deleted without "
+    "being processed.  [default: always; of many attempts: on-failure]",
+)
+@click.option(
+    "--repeat",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Run the command N times, each recorded; keep the first attempt that failed, and the nearest that passed.",
+)
+@click.option("--until-fail", is_flag=True, help="Run the command until it fails, N times at most if --repeat says so.")
 @click.option(
     "--timeout",
     type=_Duration(),
@@ -145,6 +158,7 @@ class _Terminated(KeyboardInterrupt):
     "--engine", type=click.Choice(engines.names()), default="ebpf", show_default=True, help="What catches the changes."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as a JSON object, on stderr.")
+@click.option("--json-file", metavar="FILE", help="Also write that JSON object to FILE.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True, metavar="[--] COMMAND...")
 def command(
@@ -155,6 +169,9 @@ def command(
     leases: bool,
     exclude: tuple[str, ...],
     force: bool,
+    keep: str | None,
+    repeat: int | None,
+    until_fail: bool,
     timeout: float | None,
     mmap_interval: float,
     verify: bool,
@@ -162,6 +179,7 @@ def command(
     strict: bool,
     engine: str,
     as_json: bool,
+    json_file: str | None,
     quiet: bool,
     command: tuple[str, ...],
 ) -> int:
@@ -173,20 +191,23 @@ def command(
     """
     _reserve_standard_descriptors()
     _end_by_signals_until_the_command_runs()
-    speak = not quiet and not as_json
+    report = Report(state_dir, speaks=not quiet and not as_json, as_json=as_json, file=json_file)
     bar = _BaselineBar()
-    try:
+    invoker = find_invoker()
+
+    def record(directory: str | StateDirectory, policy: str | Policy) -> Outcome:
         chosen = engines.choose(engine)
-        environment = _leave_sudo(chosen)
-        outcome = recording.record(
+        environment = _leave_sudo(chosen, invoker)
+        return recording.record(
             command,
-            state_dir=state_dir,
+            state_dir=directory,
             watch=watch,
             baseline=baseline,
             baseline_budget_bytes=baseline_budget,
             leases=leases,
             exclude=exclude,
             force=force,
+            keep=policy,
             timeout=timeout,
             mmap_interval=mmap_interval,
             engine=chosen,
@@ -194,30 +215,26 @@ def command(
             forward_signals=True,
             verify=verify,
             may_hold=stall,
-            announce=_say if speak else _say_nothing,
-            baseline_progress=bar.show if speak and os.isatty(2) else _no_progress,
+            announce=report.say,
+            baseline_progress=bar.show if report.speaks and os.isatty(2) else _no_progress,
             baseline_done=bar.clear,
         )
+
+    try:
+        if repeat is not None or until_fail:
+            from diffkeeper.cli import record_attempts  # forks, and what belongs to that: few recordings need it
+
+            series = record_attempts.Series(keep, repeat, until_fail, force, verify if strict else None)
+            return record_attempts.run(record, series, report, invoker)
+        outcome = record(state_dir, keep or ALWAYS)
     except _OWN_CODES:
         raise
     except DiffkeeperError as error:
         raise RecordError(str(error)) from error  # whatever it would mean elsewhere
     except _Terminated as end:
         return 128 + end.number
-    if speak:
-        for line in record_summary.lines(outcome, state_dir):
-            _write(line)
-    elif as_json:
-        _write(json.dumps(_as_json(outcome)))
-    if strict and outcome.exit_code == 0:
-        return _strictly(outcome, verify)
-    return outcome.exit_code
-
-
-def _strictly(outcome: Outcome, verify: bool) -> int:
-    """Return the exit code after a command that succeeded, where a trace that may be wrong is a failure."""
-    is_verified = outcome.facts.verification == DONE or not verify
-    return 0 if outcome.is_complete and outcome.facts.processed and is_verified else RecordError.exit_code
+    report.tell(outcome)
+    return strict_exit_code(outcome, verify) if strict else outcome.exit_code
 
 
 def _reserve_standard_descriptors() -> None:
@@ -240,9 +257,8 @@ def _end_by_signals_until_the_command_runs() -> None:
             signal.signal(number, end)
 
 
-def _leave_sudo(engine: Engine) -> dict[bytes, bytes]:
+def _leave_sudo(engine: Engine, invoker: Invoker | None) -> dict[bytes, bytes]:
     """Become the user who typed ``sudo diffkeeper``, once the helper has root; return the command's environment."""
-    invoker = find_invoker()
     if invoker is None:
         return environment_at_start()
     if isinstance(engine, EbpfEngine):
@@ -251,22 +267,8 @@ def _leave_sudo(engine: Engine) -> dict[bytes, bytes]:
     return dict(invoker.environment)
 
 
-def _say_nothing(line: str) -> None:
-    pass
-
-
 def _no_progress(entries: int, content_bytes: int) -> None:
     pass
-
-
-def _say(line: str) -> None:
-    _write(f"diffkeeper: {line}")
-
-
-def _write(text: str) -> None:
-    """Write to standard error; that it is closed is no reason to fail the command."""
-    with contextlib.suppress(OSError):
-        os.write(2, os.fsencode(text + "\n"))
 
 
 class _BaselineBar:
@@ -291,23 +293,3 @@ class _BaselineBar:
 def _draw(text: str) -> None:
     with contextlib.suppress(OSError):
         os.write(2, f"\r{text}\x1b[K{'' if text else chr(13)}".encode())
-
-
-def _as_json(outcome: Outcome) -> dict[str, Any]:
-    facts = outcome.facts
-    return {
-        "v": 1,
-        "type": "recording",
-        "trace": os.path.abspath(outcome.trace_path),
-        "exit_code": outcome.exit_code,
-        "wait_status": outcome.wait_status,
-        "timed_out": outcome.timed_out,
-        "complete": outcome.is_complete,
-        "processed": facts.processed,
-        "failures": list(outcome.failures),
-        "defects": list(outcome.defects),
-        "verification": facts.verification,
-        "differing": facts.differing,
-        "duration_ns": (facts.end_monotonic_ns or 0) - facts.start_monotonic_ns,
-        "counters": facts.counters,
-    }

@@ -23,7 +23,10 @@ _DEFAULT_STATE_DIR = "diffkeeper-trace"
 
 def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
     """Yield the summary: what was counted, what is missing, the last change and the commands that look at it."""
-    yield f"diffkeeper: {_counts(outcome)} {_ending(outcome)}"
+    if not outcome.is_kept:
+        yield f"diffkeeper: the trace is not kept. Command {ending(outcome)}."
+        return
+    yield f"diffkeeper: {_counts(outcome)} Command {ending(outcome)}."
     for defect in outcome.defects:
         yield f"diffkeeper: not complete: {escape.escaped(defect)}"
     yield from _disturbed(outcome)
@@ -34,7 +37,7 @@ def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
         yield f"diffkeeper: {who} on: from here on nothing is recorded"
     if not outcome.trace_path.is_dir():
         return  # it was deleted: there is nothing to look at
-    option = _state_option(state_dir)
+    option = state_option(state_dir)
     changes = outcome.facts.counters.get("changes", 0) if outcome.facts.processed else 0
     last = _last_change(outcome) if changes else None
     if last is not None:
@@ -99,7 +102,7 @@ def _described(line: Line) -> str:
     return f"{precise(event.t_ns)}  @{event.number}  {operation} {what.lstrip()}{process}"
 
 
-def _state_option(state_dir: str) -> str:
+def state_option(state_dir: str) -> str:
     """Return the option that a reading command needs to find the same trace."""
     if state_dir == os.environ.get("DIFFKEEPER_STATE_DIR", _DEFAULT_STATE_DIR):
         return ""
@@ -119,10 +122,11 @@ def _counts(outcome: Outcome) -> str:
     return f"{changes} to {files} by {processes} in {taken}, {written}, {completeness}{_verified(outcome)}."
 
 
-def _ending(outcome: Outcome) -> str:
+def ending(outcome: Outcome) -> str:
+    """Return how the command ended, as ``exited 1``."""
     if outcome.timed_out:
-        return "Command was ended by --timeout."
+        return "was ended by --timeout"
     if os.WIFSIGNALED(outcome.wait_status):
         number = os.WTERMSIG(outcome.wait_status)
-        return f"Command was killed by signal {number} ({signal.strsignal(number)})."
-    return f"Command exited {outcome.exit_code}."
+        return f"was killed by signal {number} ({signal.strsignal(number)})"
+    return f"exited {outcome.exit_code}"

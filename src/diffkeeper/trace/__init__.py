@@ -20,6 +20,7 @@ from diffkeeper.model.tree import Tree
 from diffkeeper.processing.known_bytes import Bytes
 from diffkeeper.processing.progress import Progress, read_progress
 from diffkeeper.processing.untouched import named_base, recorded_base, seen_until_ns
+from diffkeeper.store.attempts import chosen_attempt
 from diffkeeper.store.checkpoint import Checkpoints
 from diffkeeper.store.content import ContentReader
 from diffkeeper.store.eventlog import EventReader
@@ -68,7 +69,7 @@ class Trace:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> Trace:
-        """Open the trace in a directory.
+        """Open the trace in a directory; of attempts (``record --repeat``) that of the one that failed.
 
         A trace need not hold the bytes of files that nobody touched. They are read from ``base``, a directory that has
         these files as they were; without it from where they were recorded, if they are still the same; with ``""`` from
@@ -76,7 +77,7 @@ class Trace:
 
         Raises NoSuchTraceError, StillRecordingError, FormatTooNewError, or DamagedTraceError if nothing can be read.
         """
-        place = Path(path)
+        place = chosen_attempt(Path(path))
         try:
             state, facts = trace_state(place), read_session(place)
         except (DamagedTraceError, NoSuchTraceError) as error:
