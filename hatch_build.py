@@ -19,6 +19,8 @@ BPF_SOURCE = "recorder.bpf.c"
 GLIBC = "2.17"
 # Call numbers and registers differ by processor: native/calls.h must know each that is listed here.
 PROCESSORS = {"x86_64": "DK_ARCH_X86_64"}
+# The kernel half twice, and what each is compiled with: see read_field() in native/kernel.h.
+EMBEDDED = {"object": ("-DDK_READS_BY_LOADS",), "plain": ()}
 
 
 class CannotCompileError(Exception):
@@ -155,17 +157,20 @@ class NativeLibrary:
 
     def _compile(self) -> None:
         processor = PROCESSORS[platform.machine()]
-        bpf_object = self.work / "recorder.bpf.o"
-        self._run(
-            *self.toolchain.bpf, *bpf_flags(processor), "-c", str(self.native / BPF_SOURCE), "-o", str(bpf_object)
-        )
         embedding = self.work / "embedded.S"
-        embedding.write_text(embedding_source(bpf_object))
+        embedding.write_text("".join(self._embedded(name, bpf_flags(processor)) for name in EMBEDDED))
         sources = [str(path) for path in sorted(self.native.glob("*.c")) if not path.name.endswith(".bpf.c")]
         fresh = self.work / "_native.so"
         self._run(*self.toolchain.native, *native_flags(), *sources, str(embedding), "-o", str(fresh))
         # A rename, because a process may have the old library mapped.
         fresh.replace(library_path(self.root))
+
+    def _embedded(self, name: str, flags: tuple[str, ...]) -> str:
+        """Compile the kernel half in one of its two forms; return what embeds it."""
+        bpf_object = self.work / f"{name}.bpf.o"
+        source = str(self.native / BPF_SOURCE)
+        self._run(*self.toolchain.bpf, *flags, *EMBEDDED[name], "-c", source, "-o", str(bpf_object))
+        return embedding_source(name, bpf_object)
 
     def _run(self, *command: str) -> None:
         result = subprocess.run(
@@ -192,8 +197,8 @@ def native_flags() -> tuple[str, ...]:
     return ("-shared", "-fPIC", "-O2", "-std=gnu11", *warnings, "-pthread", "-ldl")
 
 
-def embedding_source(bpf_object: Path) -> str:
-    """Return assembly that places the object between two symbols, aligned as libbpf wants its ELF.
+def embedding_source(name: str, bpf_object: Path) -> str:
+    """Return assembly that places an object between two symbols, aligned as libbpf wants its ELF.
 
     It names the object's hash, because zig's cache looks at the text of this file only, not at what it includes.
     """
@@ -201,13 +206,13 @@ def embedding_source(bpf_object: Path) -> str:
 /* {hashlib.sha256(bpf_object.read_bytes()).hexdigest()} */
     .section .rodata
     .balign 16
-    .global diffkeeper_bpf_object
-    .hidden diffkeeper_bpf_object
-diffkeeper_bpf_object:
+    .global diffkeeper_bpf_{name}
+    .hidden diffkeeper_bpf_{name}
+diffkeeper_bpf_{name}:
     .incbin "{bpf_object}"
-    .global diffkeeper_bpf_object_end
-    .hidden diffkeeper_bpf_object_end
-diffkeeper_bpf_object_end:
+    .global diffkeeper_bpf_{name}_end
+    .hidden diffkeeper_bpf_{name}_end
+diffkeeper_bpf_{name}_end:
     .byte 0
     .section .note.GNU-stack,"",%progbits
 """

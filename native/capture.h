@@ -19,6 +19,7 @@
 #include <time.h>
 
 #include "events.h"
+#include "image.h"
 #include "mapped.h"
 #include "segments.h"
 
@@ -131,6 +132,7 @@ struct faults {
 	uint32_t hook;	    /* the hook of that number is not attached */
 	uint32_t kill_held; /* this process kills itself when it holds the recorded processes */
 	uint32_t search;    /* libbpf searches the kernel's types */
+	uint32_t plain;	    /* the programs read the kernel by a helper */
 };
 
 /* A file of which something is in doubt. */
@@ -168,6 +170,7 @@ struct pending_hole {
 
 struct capture {
 	struct library lib;
+	struct image image;
 	struct bpf_object *object, *second;	    /* all maps are of the first */
 	struct bpf_program *programs[MAX_PROGRAMS]; /* that were loaded, of both */
 	int program_count;

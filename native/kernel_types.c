@@ -3,8 +3,10 @@
  * One pass over the kernel's BTF. The format: Documentation/bpf/btf.rst. Everything is checked against the ends of the
  * sections; what is not understood is left to libbpf.
  */
+#define _GNU_SOURCE
 #include "kernel_types.h"
 #include "capture.h"
+#include "image.h"
 #include "second.h"
 
 #include <linux/bpf.h>
@@ -63,6 +65,7 @@ static struct {
 		uint32_t id;
 	} hooks[HOOKS];
 	int hook_count;
+	uint32_t cast_type, cast_function; /* casts.h */
 	struct name names[NAMES];
 	uint32_t count;
 	unsigned char may_begin[1 << 13]; /* bits: by the first three letters */
@@ -71,17 +74,16 @@ static struct {
 	uint32_t *new; /* its number in the small BTF, 0: not in it */
 	uint32_t type_count, new_count;
 	struct bytes records, strings;
-} found;
+	bool is_small_written;
+} found = {.fd = -1};
+
+static uint32_t hook_number(const char *hook);
 
 static int prepare(struct bpf_program *program, struct load_options *options, long cookie)
 {
-	const char *hook = found.capture->lib.section_name(program) + HOOK_SECTION;
-
 	(void)cookie;
 	second_begin(true); /* the maps come before the programs */
-	for (int i = 0; i < found.hook_count; i++)
-		if (!strcmp(found.hooks[i].name, hook))
-			options->attach_btf_id = found.hooks[i].id;
+	options->attach_btf_id = hook_number(found.capture->lib.section_name(program) + HOOK_SECTION);
 	return 0;
 }
 
@@ -100,26 +102,20 @@ const char *types_begin(struct capture *capture)
 {
 	const struct handler_options options = {.size = sizeof(options), .prepare = prepare};
 
-	memset(&found, 0, sizeof(found));
-	found.capture = capture;
-	found.fd = memfd_create("diffkeeper-btf", MFD_CLOEXEC);
-	if (found.fd < 0)
+	if (!found.is_small_written)
 		return NULL;
+	found.capture = capture;
 	if (keep_list(capture))
 		found.handler =
 			capture->lib.register_handler("tp_btf+", BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP, &options);
-	if (found.handler <= 0) {
-		close(found.fd);
-		return NULL;
-	}
-	snprintf(found.path, sizeof(found.path), "/proc/self/fd/%d", found.fd);
-	return found.path;
+	return found.handler > 0 ? found.path : NULL;
 }
 
 void types_end(struct capture *capture)
 {
-	capture->lib.unregister_handler(found.handler);
-	close(found.fd);
+	if (found.handler > 0)
+		capture->lib.unregister_handler(found.handler);
+	found.handler = 0;
 }
 
 static bool read_head(struct types *types, const void *data, size_t size)
@@ -227,14 +223,15 @@ static bool want(const char *text, size_t length, uint32_t *hook)
 }
 
 /* Every structure that the programs know by name: those that are not the kernel's are not found, and nobody asks. */
-static bool want_structures(struct capture *capture)
+static bool want_structures(const struct image *image)
 {
-	uint32_t size;
-	const void *data = capture->lib.btf_data(capture->lib.object_btf(capture->object), &size);
 	const struct btf_type *type;
+	const char *rest;
+	const void *data;
 	struct types own;
+	size_t size, section = 0;
 
-	if (!data || !read_head(&own, data, size))
+	if (!image_next_section(image, &section, ".BTF", &rest, &data, &size) || *rest || !read_head(&own, data, size))
 		return false;
 	for (size_t at = 0; at < own.record_bytes; at += bytes_of(type)) {
 		type = type_at(&own, at);
@@ -247,31 +244,41 @@ static bool want_structures(struct capture *capture)
 	return true;
 }
 
-static bool want_hooks(struct capture *capture)
+static bool want_hooks(const struct image *image)
+{
+	const char *hook;
+	const void *code;
+	size_t size, section = 0;
+
+	while (image_next_section(image, &section, "tp_btf/", &hook, &code, &size)) {
+		if (found.hook_count == HOOKS)
+			return false;
+		found.hooks[found.hook_count].name = hook;
+		if (!want(hook, strlen(hook), &found.hooks[found.hook_count++].id))
+			return false;
+	}
+	return true;
+}
+
+static uint32_t hook_number(const char *hook)
+{
+	for (int i = 0; i < found.hook_count; i++)
+		if (!strcmp(found.hooks[i].name, hook))
+			return found.hooks[i].id;
+	return 0;
+}
+
+bool types_have_hooks(struct capture *capture)
 {
 	struct bpf_program *program = NULL;
 
 	while ((program = capture->lib.next_program(capture->object, program))) {
 		const char *section = capture->lib.section_name(program);
 
-		if (!is_wanted(capture, capture->lib.program_name(program), true) ||
-			strncmp(section, "tp_btf/", HOOK_SECTION))
-			continue;
-		if (found.hook_count == HOOKS)
+		if (capture->lib.autoload(program) && !strncmp(section, "tp_btf/", HOOK_SECTION) &&
+			!hook_number(section + HOOK_SECTION))
 			return false;
-		found.hooks[found.hook_count].name = section + HOOK_SECTION;
-		if (!want(section + HOOK_SECTION, strlen(section + HOOK_SECTION), &found.hooks[found.hook_count].id))
-			return false;
-		found.hook_count++;
 	}
-	return true;
-}
-
-static bool are_hooks_found(void)
-{
-	for (int i = 0; i < found.hook_count; i++)
-		if (!found.hooks[i].id)
-			return false;
 	return true;
 }
 
@@ -395,6 +402,13 @@ static void see_type(const struct btf_type *type, uint32_t id)
 	uint32_t hash;
 	size_t length;
 
+	if (BTF_INFO_KIND(type->info) == BTF_KIND_FUNC) {
+		if (!strcmp(name, "bpf_rdonly_cast"))
+			found.cast_function = id;
+		return;
+	}
+	if (BTF_INFO_KIND(type->info) == BTF_KIND_STRUCT && !strcmp(name, "timespec64"))
+		found.cast_type = id;
 	if (BTF_INFO_KIND(type->info) == BTF_KIND_TYPEDEF) {
 		if (strncmp(name, hook_prefix, sizeof(hook_prefix) - 1))
 			return;
@@ -454,7 +468,7 @@ static bool search(const void *data, size_t size)
 		return false;
 	for (uint32_t id = 1; id < found.type_count; id++)
 		see_type((const void *)(found.kernel.records + found.at[id]), id);
-	return are_hooks_found() && write_small();
+	return write_small();
 }
 
 /* The kernel's BTF, mapped, or before Linux 6.16 read. */
@@ -483,22 +497,38 @@ static unsigned char *kernel_btf(size_t *size)
 	return data == MAP_FAILED ? NULL : data;
 }
 
-bool types_find(struct capture *capture)
+void types_find(const struct image *image)
 {
 	size_t size = 0;
 	unsigned char *data;
-	bool is_found;
 
-	if (!want_structures(capture) || !want_hooks(capture))
-		return false;
+	types_forget();
+	found.fd = memfd_create("diffkeeper-btf", MFD_CLOEXEC);
+	if (found.fd < 0 || !want_structures(image) || !want_hooks(image))
+		return;
+	snprintf(found.path, sizeof(found.path), "/proc/self/fd/%d", found.fd);
 	data = kernel_btf(&size);
 	if (!data)
-		return false;
-	is_found = search(data, size);
+		return;
+	found.is_small_written = search(data, size);
 	munmap(data, size);
 	free(found.at);
 	free(found.new);
 	free(found.records.data);
 	free(found.strings.data);
-	return is_found;
+}
+
+bool types_of_cast(uint32_t *type, uint32_t *function)
+{
+	*type = found.cast_type;
+	*function = found.cast_function;
+	return *type && *function;
+}
+
+void types_forget(void)
+{
+	if (found.fd >= 0)
+		close(found.fd);
+	memset(&found, 0, sizeof(found));
+	found.fd = -1;
 }

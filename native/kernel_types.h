@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct capture;
 
@@ -24,11 +25,19 @@ struct open_options {
 	const char *btf_path;
 };
 
-/* Have libbpf ask us; returns the path of a BTF that is filled later, NULL when that cannot be. */
+struct image;
+
+/* Go over the kernel's types, for all that the programs of an image ask for. */
+void types_find(const struct image *image);
+/* What casts.h wants numbers of; false: the kernel has it not. */
+bool types_of_cast(uint32_t *type, uint32_t *function);
+/* Have libbpf ask us; returns the path of a BTF with the structures, NULL when it cannot be. */
 const char *types_begin(struct capture *capture);
-/* Find what the programs that are to be loaded need; false when something is not in the kernel itself. */
-bool types_find(struct capture *capture);
+/* Were the hooks found of all programs of the open object that are to be loaded? */
+bool types_have_hooks(struct capture *capture);
 /* Undo types_begin. */
 void types_end(struct capture *capture);
+/* Undo types_find. */
+void types_forget(void);
 
 #endif

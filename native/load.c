@@ -22,8 +22,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-extern const char diffkeeper_bpf_object[], diffkeeper_bpf_object_end[];
-
 enum {
 	EXT4_MAGIC = 0xEF53,
 	XFS_MAGIC = 0x58465342,
@@ -300,10 +298,9 @@ bool is_wanted(struct capture *capture, const char *program, bool is_new_kernel)
 struct bpf_object *open_programs(struct capture *capture, const char *types)
 {
 	struct open_options options = {.size = sizeof(options), .btf_path = types};
-	size_t size = diffkeeper_bpf_object_end - diffkeeper_bpf_object;
 
 	last_message[0] = 0;
-	return capture->lib.open_mem(diffkeeper_bpf_object, size, &options);
+	return capture->lib.open_mem(capture->image.data, capture->image.size, &options);
 }
 
 static int open_object(struct capture *capture, const char *types)
@@ -380,7 +377,7 @@ static int load_quickly(struct capture *capture)
 		return 1;
 	if (open_object(capture, types) || choose_programs(capture))
 		result = -1;
-	else if (types_find(capture))
+	else if (types_have_hooks(capture))
 		result = load_halves(capture, types);
 	types_end(capture);
 	return result;
@@ -653,6 +650,36 @@ static int map_described(struct capture *capture)
 	return 0;
 }
 
+static int load_any_way(struct capture *capture)
+{
+	int result = load_quickly(capture);
+
+	if (result == 1)
+		result = load_all(capture);
+	if (result == 1)
+		result = load_what_exists(capture);
+	return result;
+}
+
+/* The programs that read by loads; where the kernel does not have what that takes, those that read by a helper. */
+static int load_programs(struct capture *capture)
+{
+	uint32_t type, function;
+	int result = -1;
+
+	image_use_plain(&capture->image);
+	types_find(&capture->image);
+	if (!capture->faults.plain && types_of_cast(&type, &function) &&
+		image_use_loads(&capture->image, type, function))
+		result = load_any_way(capture);
+	if (result) {
+		image_use_plain(&capture->image);
+		result = load_any_way(capture);
+	}
+	types_forget();
+	return result;
+}
+
 int dk_start(struct capture *capture)
 {
 	struct rlimit files;
@@ -664,11 +691,7 @@ int dk_start(struct capture *capture)
 		files.rlim_cur = files.rlim_max; /* a folder that comes in is read with one descriptor a level */
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
-	result = load_quickly(capture);
-	if (result == 1)
-		result = load_all(capture);
-	if (result == 1)
-		result = load_what_exists(capture);
+	result = load_programs(capture);
 	list_programs(capture, capture->object);
 	list_programs(capture, capture->second);
 	if (result || put_places(capture) || map_counters(capture) || map_described(capture))

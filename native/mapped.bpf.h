@@ -110,7 +110,7 @@ static __always_inline u64 wanted_slots(struct page_walk *walk, struct xa_node *
 
 	if (!walk->is_marked)
 		return ~0ULL >> first;
-	read_field(&marks, node, marks);
+	read_by_helper(&marks, node, marks);
 	return (marks[0] | marks[1] | marks[2]) >> first;
 }
 

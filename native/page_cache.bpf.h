@@ -22,9 +22,9 @@ static long cache_step(u32 level, void *context)
 		return 1;
 	read_field(&shift, node, shift);
 	slot = walk->index >> (shift & 63) & 63;
-	bpf_probe_read_kernel(&entry, sizeof(entry), (u8 *)&node->slots + slot * sizeof(void *));
+	read_at(&entry, (u8 *)&node->slots + slot * sizeof(void *));
 	if ((entry & 3) == 2 && entry < (64 << 2))
-		bpf_probe_read_kernel(&entry, sizeof(entry), (u8 *)&node->slots + (entry >> 2) * sizeof(void *));
+		read_at(&entry, (u8 *)&node->slots + (entry >> 2) * sizeof(void *));
 	walk->entry = entry;
 	return shift == 0;
 }

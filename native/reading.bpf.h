@@ -21,10 +21,7 @@ enum { IS_REQUEST = 1 << 31 };
 /* A tracepoint's argument as a number: the verifier lets no pointer pass where a global function takes one. */
 static __always_inline u64 argument(u64 *ctx, u32 index)
 {
-	u64 value = 0;
-
-	bpf_probe_read_kernel(&value, sizeof(value), ctx + index);
-	return value;
+	return as_number(ctx[index]);
 }
 
 static __always_inline struct dk_task *state_of(struct task_struct *task, u64 create)
@@ -65,7 +62,7 @@ __noinline u64 find_file(u32 fd)
 	if (fd >= count)
 		return 0;
 	read_field(&array, table, fd);
-	bpf_probe_read_kernel(&file, sizeof(file), array + fd);
+	read_at(&file, array + fd);
 	return (u64)file;
 }
 
@@ -89,10 +86,9 @@ static __always_inline struct inode *inode_of(struct file *file)
  */
 static __always_inline u32 find_device(u64 pointer, u64 super)
 {
-	struct inode *inode = (struct inode *)pointer;
 	struct super_block *sb = (struct super_block *)super;
 	unsigned long magic = 0;
-	u64 subvolume = 0, address = 0;
+	u64 subvolume = 0;
 	u32 dev = 0;
 
 	read_field(&dev, sb, s_dev);
@@ -102,9 +98,8 @@ static __always_inline u32 find_device(u64 pointer, u64 super)
 	if (magic != BTRFS_MAGIC)
 		return dev;
 	/* The verifier lets nobody add to a pointer that it knows, as those are that a program is called with. */
-	bpf_probe_read_kernel(&address, sizeof(address), &inode);
-	bpf_probe_read_kernel(&subvolume, sizeof(subvolume), (u8 *)address + counters.subvolume_offset);
-	bpf_probe_read_kernel(&dev, sizeof(dev), (u8 *)subvolume + counters.subvolume_device_offset);
+	read_at(&subvolume, as_number(pointer) + counters.subvolume_offset);
+	read_at(&dev, subvolume + counters.subvolume_device_offset);
 	return dev;
 }
 
@@ -157,7 +152,7 @@ static __always_inline u64 real_inode(u64 pointer)
 	read_field(&magic, sb, s_magic);
 	if (magic != OVERLAY_MAGIC)
 		return pointer;
-	bpf_probe_read_kernel(&upper, sizeof(upper), (u8 *)inode + counters.upper_offset);
+	read_at(&upper, (u8 *)inode + counters.upper_offset);
 	if (upper)
 		read_field(&real, upper, d_inode);
 	return (u64)real;

@@ -9,6 +9,7 @@
  *
  * One translation unit: each *.bpf.h is a step on the way and is included once, in this order, before the programs.
  */
+#include "casts.h"
 #include "kernel.h"
 #include "requests.h"
 #include "calls.h"

@@ -242,6 +242,7 @@ void dk_close(struct capture *capture)
 		capture->lib.close(capture->second);
 	if (capture->object)
 		capture->lib.close(capture->object);
+	image_free(&capture->image);
 	free(capture->kept);
 	segments_free(&capture->segments);
 	free(capture);

@@ -382,7 +382,7 @@ static __always_inline u64 file_in_slot(u64 pointer, u32 slot)
 	read_field(&nodes, ctx, file_table.data.nodes);
 	if (slot >= count)
 		return 0;
-	bpf_probe_read_kernel(&node, sizeof(node), nodes + slot);
+	read_at(&node, nodes + slot);
 	if (node)
 		read_field(&file, node, file_ptr);
 	return file & ~7ul;

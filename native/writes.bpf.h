@@ -83,7 +83,7 @@ static __always_inline int is_private(struct file *file)
 	read_field(&files, task, files);
 	if (files)
 		read_field(&sharers, files, count.counter);
-	bpf_probe_read_kernel(&references, sizeof(references), (u8 *)file + field_offset(file->f_ref));
+	read_at(&references, (u8 *)file + field_offset(file->f_ref));
 	return sharers == 1 && references == 0; /* file_ref_t counts from 0 */
 }
 

@@ -132,6 +132,7 @@ FAULTS = (
     "hook",
     "kill_held",
     "search",
+    "plain",
 )  # as struct faults has them
 
 
