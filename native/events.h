@@ -369,6 +369,9 @@ struct dk_held {
 
 /* ---- settings and state: written by the process, read by the programs, or the other way round ---- */
 
+/* Programs that others go on to: their places in the map `shared_programs`. */
+enum { SHARED_WRITE, SHARED_TOUCH, SHARED_PROGRAMS };
+
 /* In .rodata.settings, set before load. */
 struct dk_settings {
 	dk_u32 devices[8]; /* s_dev of the roots, 0 ends the list */

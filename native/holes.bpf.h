@@ -275,7 +275,7 @@ static __always_inline int note_touched(u64 *ctx)
 	/* Only inodes on a root's file system: below overlayfs its upper inodes are touched as well. */
 	if (!is_root_device(super_device_of(inode)))
 		return 0;
-	if (counters.has_requests && (!state || !state->call) && touch_request(argument(ctx, 0)))
+	if (counters.has_requests && (!state || !state->call) && touch_request(ctx[0]))
 		return 0;
 	if (!state || state->call <= CALL_LAST_COPY)
 		return note_loose_touch(task, state, inode);

@@ -260,6 +260,21 @@ static bool want_hooks(const struct image *image)
 	return true;
 }
 
+/* Names of touches as load.c attaches them: without all three the older hook is needed. */
+static const char *const touches[] = {"inode_set_ctime_to_ts", "ctime_ns_xchg", "ctime_xchg_skip"};
+
+static bool want_touches(void)
+{
+	for (size_t i = 0; i < sizeof(touches) / sizeof(*touches); i++) {
+		if (found.hook_count == HOOKS)
+			return false;
+		found.hooks[found.hook_count].name = touches[i];
+		if (!want(touches[i], strlen(touches[i]), &found.hooks[found.hook_count++].id))
+			return false;
+	}
+	return true;
+}
+
 static uint32_t hook_number(const char *hook)
 {
 	for (int i = 0; i < found.hook_count; i++)
@@ -268,10 +283,20 @@ static uint32_t hook_number(const char *hook)
 	return 0;
 }
 
+bool types_have_touches(void)
+{
+	for (size_t i = 0; i < sizeof(touches) / sizeof(*touches); i++)
+		if (!hook_number(touches[i]))
+			return false;
+	return true;
+}
+
 bool types_have_hooks(struct capture *capture)
 {
 	struct bpf_program *program = NULL;
 
+	if (!types_have_touches())
+		return false;
 	while ((program = capture->lib.next_program(capture->object, program))) {
 		const char *section = capture->lib.section_name(program);
 
@@ -504,7 +529,7 @@ void types_find(const struct image *image)
 
 	types_forget();
 	found.fd = memfd_create("diffkeeper-btf", MFD_CLOEXEC);
-	if (found.fd < 0 || !want_structures(image) || !want_hooks(image))
+	if (found.fd < 0 || !want_structures(image) || !want_hooks(image) || !want_touches())
 		return;
 	snprintf(found.path, sizeof(found.path), "/proc/self/fd/%d", found.fd);
 	data = kernel_btf(&size);

@@ -33,6 +33,8 @@ void types_find(const struct image *image);
 bool types_of_cast(uint32_t *type, uint32_t *function);
 /* Have libbpf ask us; returns the path of a BTF with the structures, NULL when it cannot be. */
 const char *types_begin(struct capture *capture);
+/* Are there tracepoints for every change of a ctime? */
+bool types_have_touches(void);
 /* Were the hooks found of all programs of the open object that are to be loaded? */
 bool types_have_hooks(struct capture *capture);
 /* Undo types_begin. */

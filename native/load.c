@@ -277,6 +277,21 @@ static bool has_other_root_than(struct capture *capture, uint32_t magic)
 	return false;
 }
 
+/* May a write below a root go through ext4? Stacked file systems pass theirs on. */
+static bool may_write_ext4(struct capture *capture)
+{
+	for (int i = 0; i < capture->root_count; i++)
+		switch (magic_of(capture->roots[i].fd)) {
+		case XFS_MAGIC:
+		case BTRFS_MAGIC:
+		case TMPFS_MAGIC:
+			continue;
+		default:
+			return true;
+		}
+	return false;
+}
+
 bool is_wanted(struct capture *capture, const char *program, bool is_new_kernel)
 {
 	if (!strcmp(program, "touch_ext4") || !strcmp(program, "request_submitted_old"))
@@ -285,6 +300,8 @@ bool is_wanted(struct capture *capture, const char *program, bool is_new_kernel)
 		return has_root_on(capture, XFS_MAGIC);
 	if (!strcmp(program, "ext4_writeback_begins"))
 		return has_root_on(capture, EXT4_MAGIC) || has_root_on(capture, OVERLAY_MAGIC);
+	if (!strncmp(program, "ext4_", 5) || !strcmp(program, "shared_write"))
+		return may_write_ext4(capture);
 	if (!strcmp(program, "writeback_begins"))
 		return has_other_root_than(capture, EXT4_MAGIC);
 	if (!strcmp(program, "probe_btrfs"))
@@ -386,16 +403,14 @@ static int load_quickly(struct capture *capture)
 /* One load, in which libbpf searches the kernel's types; 1 when a hook is missing, or the kernel refuses a program. */
 static int load_all(struct capture *capture)
 {
+	if (!types_have_touches())
+		return 1;
 	if (open_object(capture, NULL) || choose_programs(capture))
 		return -1;
 	return capture->lib.load(capture->object) != 0;
 }
 
-static void note_missing(struct capture *capture, const char *hook)
-{
-	if (strlen(capture->missing) + strlen(hook) + 2 < sizeof(capture->missing))
-		strcat(strcat(capture->missing, *capture->missing ? " " : ""), hook);
-}
+static void note_missing(struct capture *capture, const char *hook);
 
 /* The slower way, where a hook is missing: ask BTF for each, switch off what is not there and name it. */
 static int load_what_exists(struct capture *capture)
@@ -435,26 +450,36 @@ static int load_what_exists(struct capture *capture)
 	return 0;
 }
 
-/* hook: of a program that does not name it itself. */
-static int attach_hook(struct capture *capture, struct bpf_program *program, const char *hook)
+static void note_missing(struct capture *capture, const char *hook)
+{
+	if (strlen(capture->missing) + strlen(hook) + 2 < sizeof(capture->missing))
+		strcat(strcat(capture->missing, *capture->missing ? " " : ""), hook);
+}
+
+/* hook: of a program that does not name it itself; name: what the trace calls it. */
+static int attach_hook(struct capture *capture, struct bpf_program *program, const char *hook, const char *name)
 {
 	struct bpf_link *link;
 
 	if (capture->link_count == MAX_LINKS || ++capture->hook_number == capture->faults.hook)
 		return 0;
 	link = hook ? capture->lib.attach_raw(program, hook) : capture->lib.attach_trace(program);
-	hook = hook ? hook : capture->lib.program_name(program);
+	if (!link && errno == ENOENT && hook_of(name)) {
+		note_missing(capture, hook);
+		return 0;
+	}
 	if (!link)
-		return capture_fail(capture, "hook %s cannot be attached: %s", hook, strerror(errno));
+		return capture_fail(capture, "hook %s cannot be attached: %s", name, strerror(errno));
 	capture->links[capture->link_count] = link;
-	snprintf(capture->hooks[capture->link_count++], sizeof(capture->hooks[0]), "%s", hook);
+	snprintf(capture->hooks[capture->link_count++], sizeof(capture->hooks[0]), "%s", name);
 	return 0;
 }
 
-/* Programs that are run when the process asks, and stand at no hook. */
+/* Programs that are run when the process asks, or by others, and stand at no hook. */
 static bool is_asked(const char *program)
 {
-	return !strncmp(program, "probe", 5) || !strcmp(program, "describe") || !strcmp(program, "look");
+	return !strncmp(program, "probe", 5) || !strncmp(program, "shared_", 7) || !strcmp(program, "describe") ||
+	       !strcmp(program, "look");
 }
 
 /* Attach a program of raw_hooks to each of its hooks; 0 when it is none. */
@@ -466,7 +491,7 @@ static int attach_raw(struct capture *capture, struct bpf_program *program)
 	for (size_t i = 0; i < sizeof(raw_hooks) / sizeof(*raw_hooks); i++) {
 		if (strcmp(raw_hooks[i].program, name))
 			continue;
-		if (attach_hook(capture, program, raw_hooks[i].hook))
+		if (attach_hook(capture, program, raw_hooks[i].hook, raw_hooks[i].hook))
 			return -1;
 		count++;
 	}
@@ -482,16 +507,39 @@ static void list_programs(struct capture *capture, struct bpf_object *object)
 			capture->programs[capture->program_count++] = program;
 }
 
+/* Programs that others go on to. */
+static int put_shared(struct capture *capture)
+{
+	static const char *const names[SHARED_PROGRAMS] = {
+		[SHARED_WRITE] = "shared_write", [SHARED_TOUCH] = "shared_touch"};
+	int map = capture->lib.map_fd(capture->lib.find_map(capture->object, "shared_programs"));
+
+	for (uint32_t i = 0; i < SHARED_PROGRAMS; i++) {
+		int program = program_named(capture, names[i]);
+
+		if (program < 0)
+			continue; /* as what goes on to it, it is not wanted here */
+		if (capture->lib.update(map, &i, &program, BPF_ANY))
+			return capture_fail(capture, "program %s cannot be shared: %s", names[i], strerror(errno));
+	}
+	return 0;
+}
+
 static int attach_all(struct capture *capture)
 {
+	if (put_shared(capture))
+		return -1;
 	for (int i = 0; i < capture->program_count; i++) {
 		struct bpf_program *program = capture->programs[i];
+		const char *name = capture->lib.program_name(program), *hook = NULL;
 		int raw;
 
-		if (capture->link_count == MAX_LINKS || is_asked(capture->lib.program_name(program)))
+		if (capture->link_count == MAX_LINKS || is_asked(name))
 			continue;
+		if (!strcmp(capture->lib.section_name(program), "raw_tp"))
+			hook = hook_of(name);
 		raw = attach_raw(capture, program);
-		if (raw < 0 || (!raw && attach_hook(capture, program, NULL)))
+		if (raw < 0 || (!raw && attach_hook(capture, program, hook, name)))
 			return -1;
 	}
 	return 0;

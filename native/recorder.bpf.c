@@ -209,6 +209,16 @@ int leave(u64 *ctx)
 }
 
 /*
+ * Each hook has a program of its own, so that the trial at start can tell which of them ran; those that do the same go
+ * on to one that is verified once. load.c knows the hooks of these, and fills the table.
+ */
+static __always_inline int share(u64 *ctx, u32 index)
+{
+	bpf_tail_call(ctx, &shared_programs, index);
+	return 0;
+}
+
+/*
  * Inside ext4's lock, once a folio: where a write really went. Bytes of one call sum to its result. Misses O_DIRECT
  * (see below) and DAX, whose position is then taken from the descriptor.
  */
@@ -221,7 +231,7 @@ static __always_inline int note_write(u64 *ctx)
 	struct dk_task *state;
 	u64 now;
 
-	if (!copied || (counters.has_requests && note_request_write(argument(ctx, 0), offset, copied)))
+	if (!copied || (counters.has_requests && note_request_write(ctx[0], offset, copied)))
 		return 0;
 	state = state_of(task, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!state)
@@ -247,22 +257,28 @@ static __always_inline int note_write(u64 *ctx)
 	return 0;
 }
 
-SEC("tp_btf/ext4_da_write_end")
+SEC("raw_tp")
+int shared_write(u64 *ctx)
+{
+	return note_write(ctx);
+}
+
+SEC("raw_tp")
 int ext4_delayed_write(u64 *ctx)
 {
-	return note_write(ctx);
+	return share(ctx, SHARED_WRITE);
 }
 
-SEC("tp_btf/ext4_write_end")
+SEC("raw_tp")
 int ext4_ordered_write(u64 *ctx)
 {
-	return note_write(ctx);
+	return share(ctx, SHARED_WRITE);
 }
 
-SEC("tp_btf/ext4_journalled_write_end")
+SEC("raw_tp")
 int ext4_journalled_write(u64 *ctx)
 {
-	return note_write(ctx);
+	return share(ctx, SHARED_WRITE);
 }
 
 /* Inside XFS's lock, once a call, before the bytes are copied: a short write ends below what is told here. */
@@ -379,29 +395,35 @@ int direct_completed(u64 *ctx)
  * Which inodes a call changed, and when, under their lock: ctime goes through these three since Linux 6.13, whatever
  * the file system.
  */
-SEC("tp_btf/inode_set_ctime_to_ts")
+SEC("raw_tp")
+int shared_touch(u64 *ctx)
+{
+	return note_touched(ctx);
+}
+
+SEC("raw_tp")
 int touch_set(u64 *ctx)
 {
-	return note_touched(ctx);
+	return share(ctx, SHARED_TOUCH);
 }
 
-SEC("tp_btf/ctime_ns_xchg")
+SEC("raw_tp")
 int touch_exchange(u64 *ctx)
 {
-	return note_touched(ctx);
+	return share(ctx, SHARED_TOUCH);
 }
 
-SEC("tp_btf/ctime_xchg_skip")
+SEC("raw_tp")
 int touch_skip(u64 *ctx)
 {
-	return note_touched(ctx);
+	return share(ctx, SHARED_TOUCH);
 }
 
 /* The same for ext4 on kernels before 6.13. */
-SEC("tp_btf/ext4_mark_inode_dirty")
+SEC("raw_tp")
 int touch_ext4(u64 *ctx)
 {
-	return note_touched(ctx);
+	return share(ctx, SHARED_TOUCH);
 }
 
 char licence[] SEC("license") = "Dual BSD/GPL";

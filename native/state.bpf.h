@@ -57,6 +57,13 @@ struct {
 	__type(value, struct dk_loss);
 } losses SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, SHARED_PROGRAMS);
+	__type(key, u32);
+	__type(value, u32);
+} shared_programs SEC(".maps");
+
 /* State of the piece loop: in a map, so that the verifier need not follow its values from turn to turn. */
 struct pieces {
 	u64 buffer;    /* where the current segment stands */
