@@ -149,7 +149,7 @@ class Build:
         return number
 
     def _write(self, file: _File, offset: int, length: int) -> None:
-        blob, start = self.output.content.append(file.node, self._chance.randbytes(8) * (length // 8 + 1))
+        blob, start = self.output.content.append(file.node, (self._chance.randbytes(8) * 25)[:length])
         file.size = max(file.size, offset + length)
         data = (Data(offset, length, blob, start),)
         self._change(Kind.WRITE, file, offset=offset, length=length, size=file.size, data=data, meta=self._meta())

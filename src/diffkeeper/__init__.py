@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from diffkeeper.model.event import Event, Kind, Mark, Meta
     from diffkeeper.model.process import Process
     from diffkeeper.recording import Outcome, record
-    from diffkeeper.trace import Trace, TreeView
+    from diffkeeper.trace import Trace
+    from diffkeeper.trace.view import TreeView
 
 __all__ = [
     "Change",
@@ -75,7 +76,7 @@ _HOMES = {
     "Outcome": "diffkeeper.recording",
     "record": "diffkeeper.recording",
     "Trace": "diffkeeper.trace",
-    "TreeView": "diffkeeper.trace",
+    "TreeView": "diffkeeper.trace.view",
 }
 
 

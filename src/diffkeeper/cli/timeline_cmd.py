@@ -24,16 +24,11 @@ from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.event import Event, Kind
 from diffkeeper.model.positions import parse_range
 from diffkeeper.model.timeline import EventFilter
-from diffkeeper.reporters import jsonl, terminal
 from diffkeeper.reporters.output import Output, paged, standard
 from diffkeeper.reporters.values import Line, Page, Timeline
 from diffkeeper.trace import Trace
 
-_REPORTERS: dict[str, Callable[[Timeline, Output], int]] = {
-    "text": terminal.report_timeline,
-    "classic": terminal.report_classic,
-    "jsonl": jsonl.report_timeline,
-}
+_FORMATS = ("text", "classic", "jsonl")
 
 
 @click.command("timeline")
@@ -50,7 +45,7 @@ _REPORTERS: dict[str, Callable[[Timeline, Output], int]] = {
 @click.option(
     "--format",
     "form",
-    type=click.Choice(list(_REPORTERS)),
+    type=click.Choice(_FORMATS),
     default="text",
     show_default=True,
     help="classic is the first columns alone; jsonl is --json.",
@@ -91,13 +86,24 @@ def command(
         wanted = opened.filter(paths, ops, pids, since, until, output or everything)
         count = 1  # a reader who leaves the pager early has seen some
         with paged(standard(color)) as place:
-            count = _REPORTERS["jsonl" if as_json else form](_timeline(opened, info, wanted, last), place)
+            count = _reporter("jsonl" if as_json else form)(_timeline(opened, info, wanted, last), place)
         missing = opened.losses
     if info.state == "broken":
         missing.insert(0, "the recording broke off")
     if verbose:
         say(f"{count:,} events of {info.events:,} in {info.path}: {'; '.join(info.defects) or 'complete'}")
     return _exit_code(missing, is_empty=not count and wanted.is_narrow, quiet=quiet)
+
+
+def _reporter(form: str) -> Callable[[Timeline, Output], int]:
+    """Load the reporter that is wanted, and no other."""
+    if form == "jsonl":
+        from diffkeeper.reporters import jsonl
+
+        return jsonl.report_timeline
+    from diffkeeper.reporters import terminal
+
+    return terminal.report_classic if form == "classic" else terminal.report_timeline
 
 
 def _range(since: str | None, until: str | None, time: str | None) -> tuple[str | None, str | None]:

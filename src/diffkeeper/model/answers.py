@@ -6,11 +6,12 @@ Paths are bytes below the watch root; with several roots each begins with the ro
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Protocol
 
 from diffkeeper.model.event import Meta
+from diffkeeper.model.values import dataclass
 
 
 class Exactness(StrEnum):

@@ -15,9 +15,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from diffkeeper.errors import UsageError
+from diffkeeper.model.values import dataclass
 
 _TOKEN = re.compile(
     rb"(?P<up>/\*\*/)|(?P<start>\A\*\*/)|(?P<below>/\*\*\Z)|(?P<any>\*\*+)|(?P<one>\*)|(?P<char>\?)"

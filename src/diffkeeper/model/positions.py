@@ -10,11 +10,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from diffkeeper.errors import PositionError
 from diffkeeper.model import clock
+from diffkeeper.model.values import dataclass
 
 FORMS = "2m14s, 02:14.350, @1281, @1281^, start, end, end-5s, exit, mark:NAME or 2026-08-22T10:17:16.464Z"
 _LONGEST = 400  # more characters than any position needs; keeps int() far from its limit on digits

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from diffkeeper.errors import UsageError
 from diffkeeper.model.event import Event, Kind, Mark
 from diffkeeper.model.globs import PathFilter
 from diffkeeper.model.positions import Cut, Extent, Position, Range, parse_position, parse_range
+from diffkeeper.model.values import dataclass
 
 __all__ = [
     "ALWAYS_KINDS",

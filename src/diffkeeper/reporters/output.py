@@ -8,9 +8,10 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from io import TextIOWrapper
 from typing import TextIO
+
+from diffkeeper.model.values import dataclass
 
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36"}
 _STYLES = COLOURS | {"bold": "1", "dim": "2", "bold red": "1;31"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.event import Event
+from diffkeeper.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

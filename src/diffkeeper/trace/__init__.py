@@ -1,4 +1,8 @@
-"""Open a trace and ask it: timeline, tree at an instant, differences, history, export. Nothing of it is changed."""
+"""Open a trace and ask it: timeline, tree at an instant, differences, history, export. Nothing of it is changed.
+
+What not every question needs (trees and bytes, export, processing) is loaded by those that do: a timeline shows its
+first line in less time than that takes.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,15 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from diffkeeper.base import Base
 from diffkeeper.errors import DamagedTraceError, NoSuchTraceError, StillRecordingError
-from diffkeeper.export import export_tree
 from diffkeeper.model.answers import Change, TraceInfo
 from diffkeeper.model.event import Event, Kind
-from diffkeeper.model.exported import ExportReport
 from diffkeeper.model.process import Process
-from diffkeeper.model.promised import is_promised
 from diffkeeper.model.timeline import EventFilter, PathFilter, Position, parse_position
-from diffkeeper.model.tree import Tree
-from diffkeeper.processing.known_bytes import Bytes
 from diffkeeper.processing.progress import Progress, read_progress
-from diffkeeper.processing.untouched import named_base, recorded_base, seen_until_ns
 from diffkeeper.store.attempts import chosen_attempt
-from diffkeeper.store.checkpoint import Checkpoints
-from diffkeeper.store.content import ContentReader
 from diffkeeper.store.eventlog import EventReader
 from diffkeeper.store.format import (
     JOURNAL_NAME,
@@ -35,13 +31,15 @@ from diffkeeper.store.format import (
 )
 from diffkeeper.store.rocks import RocksStore
 from diffkeeper.trace import events
-from diffkeeper.trace.cache import processed_in_cache
-from diffkeeper.trace.diff import changes
 from diffkeeper.trace.events import Page, TraceExtent
 from diffkeeper.trace.info import info_of, losses_of
-from diffkeeper.trace.view import TreeView
 
-__all__ = ["Trace", "TreeView"]
+if TYPE_CHECKING:
+    from diffkeeper.model.exported import ExportReport
+    from diffkeeper.trace.states import States
+    from diffkeeper.trace.view import TreeView
+
+__all__ = ["Trace"]
 
 PositionLike = str | int | Position
 """What names a position: its text, an event number (0 for the baseline), or a parsed Position."""
@@ -63,8 +61,8 @@ class Trace:
         self._damage: list[str] = []
         self._progress = self._read_progress()
         self._events = EventReader(rocks)
-        self._checkpoints = Checkpoints(rocks)
-        self._content = Bytes(ContentReader(rocks), self._base(base))
+        self._base = base
+        self._loaded: States | None = None
         self.extent = TraceExtent(self._events, self._end_ns(), facts.start_realtime_ns, self._exit_number())
 
     @classmethod
@@ -87,6 +85,8 @@ class Trace:
             raise StillRecordingError(f"{place} is still being recorded: read it when the command has ended")
         store = place / STORE_NAME
         if state == "broken" or not facts.processed or (not store.is_dir() and (place / JOURNAL_NAME).is_dir()):
+            from diffkeeper.trace.cache import processed_in_cache
+
             store = processed_in_cache(place, facts)
         elif not store.is_dir():
             raise DamagedTraceError(f"the store of {place} is missing: nothing of the trace can be read")
@@ -119,13 +119,15 @@ class Trace:
 
     def close(self) -> None:
         """Close the trace; what was read of it stays valid, except tree views."""
-        self._content.base.close()
+        if self._loaded is not None:
+            self._loaded.close()
         self._rocks.close()
 
     @property
     def damage(self) -> list[str]:
         """Return in words what could not be read, as far as it was met by now."""
-        found = [*self._damage, *self._rocks.damage, *self._events.damage, *self._checkpoints.damage]
+        found = [*self._damage, *self._rocks.damage, *self._events.damage]
+        found += self._loaded.damage if self._loaded is not None else ()
         return list(dict.fromkeys(found))
 
     def info(self) -> TraceInfo:
@@ -197,11 +199,9 @@ class Trace:
 
     def data(self, event: Event) -> bytes:
         """Return the bytes that an event wrote or put out, as far as the trace holds them."""
-        known = (piece for piece in event.data if piece.blob and self._has(piece.blob))
-        return b"".join(self._content.read(piece.blob, piece.start, piece.length) for piece in known)
-
-    def _has(self, blob: int) -> bool:
-        return not is_promised(blob) or self._content.has(blob)
+        states = self._states
+        known = (piece for piece in event.data if piece.blob and states.has(piece.blob))
+        return b"".join(states.content.read(piece.blob, piece.start, piece.length) for piece in known)
 
     def process(self, key: int) -> Process:
         """Return the process of an event by ``event.process``; one of which nothing is known has pid 0."""
@@ -217,17 +217,21 @@ class Trace:
 
     def at(self, position: PositionLike) -> TreeView:
         """Return the tree as it stood just after all that a position covers (``"2m14s"``, ``"@1281^"``, ``"end"``)."""
-        number = self.cut(position)
-        return TreeView(self._tree(number), self._content, number)
+        from diffkeeper.trace.view import TreeView
+
+        number, states = self.cut(position), self._states
+        return TreeView(states.tree(number), states.content, number)
 
     def diff(self, a: PositionLike, b: PositionLike) -> list[Change]:
         """Return what differs between two positions, ordered by path."""
+        from diffkeeper.trace.diff import changes
+
         return changes(self.at(a), self.at(b))
 
     def history(self, path: str | bytes) -> list[Event]:
         """Return the events of every file that bore a path, from before it was renamed to it until it lost it."""
         wanted = os.fsencode(path).strip(b"/")
-        known = [tree.lookup(wanted) for tree in (self._tree(0), self._tree(self._events.count))]
+        known = [self._states.tree(number).lookup(wanted) for number in (0, self._events.count)]
         return events.history(self._events, wanted, [node.number for node in known if node is not None])
 
     def export(
@@ -241,10 +245,12 @@ class Trace:
 
         Raises UsageError, before anything is written, if ``out`` is not empty and not ``force``.
         """
+        from diffkeeper.export import export_tree
+
         wanted = paths if isinstance(paths, PathFilter) else self._path_filter(paths)
         view = self.at(position)
         report = export_tree(view, out, wanted, force=force, top=view.top())
-        report.from_base = len(self._content.from_base)
+        report.from_base = len(self._states.content.from_base)
         return report
 
     def last_change(self) -> Event | None:
@@ -254,23 +260,14 @@ class Trace:
     def _path_filter(self, paths: str | Iterable[str]) -> PathFilter:
         return PathFilter.of(paths, [root.path for root in self.facts.roots] if len(self.facts.roots) == 1 else ())
 
-    def _tree(self, number: int) -> Tree:
-        """Return the tree after an event: the nearest checkpoint, and what came after it."""
-        nearest, tree = self._checkpoints.load(number)
-        for event in self._events.events(nearest + 1, number) if nearest < number else ():
-            tree.apply(event)
-        return tree
+    @property
+    def _states(self) -> States:
+        if self._loaded is None:
+            from diffkeeper.trace.states import States
 
-    def _base(self, folder: str | None) -> Base:
-        if folder == "":
-            return Base((), lambda blob: None)
-        if folder is not None:
-            return named_base(self.facts, self._ends, os.fsencode(folder))
-        return recorded_base(self.facts, self._ends, seen_until_ns(self.facts, is_lossless=not self.losses))
-
-    def _ends(self) -> tuple[Tree, Tree]:
-        """Return the baseline and the last state."""
-        return self._tree(0), self._tree(self._events.count)
+            is_lossless = not self.losses
+            self._loaded = States(self._rocks, self._events, self.facts, self._base, is_lossless=is_lossless)
+        return self._loaded
 
     def _read_progress(self) -> Progress:
         try:

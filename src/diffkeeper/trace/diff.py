@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from diffkeeper.model.answers import Change, Entry, Exactness
 from diffkeeper.model.tree import Node
+from diffkeeper.model.values import dataclass
 from diffkeeper.trace.view import SLICE_BYTES, TreeView
 
 _Link = tuple[int, bytes]  # directory node, name
