@@ -16,7 +16,6 @@ from diffkeeper.errors import FormatTooNewError, NoSuchTraceError, StillRecordin
 from diffkeeper.export import export_tree
 from diffkeeper.model.answers import Entry, Exactness, TraceInfo
 from diffkeeper.model.event import Event, Kind, Mark, Meta
-from diffkeeper.model.process import Process
 from diffkeeper.model.timeline import EventFilter, PathFilter, parse_position
 from diffkeeper.model.verdict import judge
 
@@ -70,14 +69,17 @@ INFO = TraceInfo(
 
 class Columns:
     first = 1
-    strings = sorted({one.path for one in EVENTS})
+    strings = sorted({text for one in EVENTS for text in (one.path, one.path2)})
 
     def column(self, name):
         values = [getattr(one, name) for one in EVENTS]
-        return [self.strings.index(value) for value in values] if name == "path" else values
+        return [self.strings.index(value) for value in values] if name in ("path", "path2") else values
 
-    def event(self, number):
-        return EVENTS[number - 1]
+    def take(self, rows):
+        return [EVENTS[row] for row in rows]
+
+    def metas(self, rows):
+        return [EVENTS[row].meta for row in rows]
 
 
 class Trace:
@@ -151,8 +153,8 @@ class Trace:
     def last_change(self):
         return EVENTS[-1]
 
-    def process(self, key):
-        return Process(key, 7, comm=b"python")
+    def comm(self, key):
+        return b"python"
 
     def data(self, one):
         return b"hello\n"

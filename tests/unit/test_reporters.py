@@ -147,14 +147,17 @@ class Columns:
     def __init__(self, events):
         self.first = events[0].number
         self._events = events
-        self.strings = sorted({event.path for event in events})
+        self.strings = sorted({text for event in events for text in (event.path, event.path2)})
 
     def column(self, name):
         values = [getattr(event, name) for event in self._events]
-        return [self.strings.index(value) for value in values] if name == "path" else values
+        return [self.strings.index(value) for value in values] if name in ("path", "path2") else values
 
-    def event(self, number):
-        return self._events[number - self.first]
+    def take(self, rows):
+        return [self._events[row] for row in rows]
+
+    def metas(self, rows):
+        return [self._events[row].meta for row in rows]
 
 
 @pytest.mark.parametrize("report", [terminal.report_timeline, terminal.report_classic])
@@ -165,7 +168,7 @@ def test_a_page_of_columns_reads_as_its_events_do(report, is_coloured):
         line(kind, path, number, number * 77 * MS, number % 3, path2=b"b", meta=meta, size=4, length=5, detail=256,
              text=b"x", value=b"y", marks=marks).event
         for number, (kind, meta, path, marks) in enumerate(
-            itertools.product(Kind, (None, file, folder), (b"a", b"\x1b"), (0, 5)), 10
+            itertools.product(Kind, (None, file, folder), (b"a", b"\x1b", b""), (0, 5, Mark.MAPPED)), 10
         )
         if meta is not folder or kind not in {Kind.CREATE, Kind.TRUNCATE, Kind.CLOSE}
     ]  # fmt: skip

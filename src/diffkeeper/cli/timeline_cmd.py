@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 import click
 
@@ -118,12 +117,8 @@ def _range(since: str | None, until: str | None, time: str | None) -> tuple[str 
 def _timeline(trace: Trace, info: TraceInfo, wanted: EventFilter, last: int | None) -> Timeline:
     last_change = trace.last_change()
 
-    @lru_cache
-    def comm_of(process: int) -> bytes:
-        return trace.process(process).comm
-
     def line_of(event: Event) -> Line:
-        return Line(event, comm_of(event.process), trace.data(event) if event.kind == Kind.OUTPUT else b"")
+        return Line(event, trace.comm(event.process), trace.data(event) if event.kind == Kind.OUTPUT else b"")
 
     return Timeline(
         info,
@@ -131,7 +126,7 @@ def _timeline(trace: Trace, info: TraceInfo, wanted: EventFilter, last: int | No
         last_change=last_change.number if last_change else 0,
         pages=(Page(block, rows) for block, rows in trace.pages(wanted, last)),
         line_of=line_of,
-        comm_of=comm_of,
+        comm_of=trace.comm,
     )
 
 

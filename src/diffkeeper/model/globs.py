@@ -40,7 +40,8 @@ class PathFilter:
     """Say which paths were asked for; without patterns, all are."""
 
     patterns: tuple[str, ...] = ()
-    _wanted: tuple[re.Pattern[bytes], ...] = field(default=(), repr=False)
+    _each: tuple[re.Pattern[bytes], ...] = field(default=(), repr=False)
+    _wanted: re.Pattern[bytes] | None = field(default=None, repr=False)
     _unwanted: re.Pattern[bytes] | None = field(default=None, repr=False)
 
     @classmethod
@@ -49,28 +50,30 @@ class PathFilter:
         if isinstance(patterns, str | bytes):
             patterns = (patterns,)
         texts = tuple(_below_a_root(os.fsencode(pattern), roots) for pattern in patterns)
+        wanted = [_translate(text) for text in texts if not text.startswith(b"!")]
         unwanted = [_translate(text[1:]) for text in texts if text.startswith(b"!")]
         return cls(
             tuple(os.fsdecode(text) for text in texts),
-            tuple(re.compile(_translate(text), re.DOTALL) for text in texts if not text.startswith(b"!")),
+            tuple(re.compile(each, re.DOTALL) for each in wanted),
+            re.compile(b"|".join(wanted), re.DOTALL) if wanted else None,
             re.compile(b"|".join(unwanted), re.DOTALL) if unwanted else None,
         )
 
     @property
     def is_everything(self) -> bool:
         """Return whether no path is left out."""
-        return not self._wanted and self._unwanted is None
+        return self._wanted is None and self._unwanted is None
 
     def matches(self, path: bytes) -> bool:
         """Return whether a path below the root was asked for."""
         if self._unwanted is not None and self._unwanted.fullmatch(path):
             return False
-        return not self._wanted or any(pattern.fullmatch(path) for pattern in self._wanted)
+        return self._wanted is None or self._wanted.fullmatch(path) is not None
 
     def watcher(self) -> UnmatchedPatterns:
         """Return a fresh record of the patterns that have matched nothing yet."""
         wanted = [pattern for pattern in self.patterns if not pattern.startswith("!")]
-        return UnmatchedPatterns(dict(zip(wanted, (one.fullmatch for one in self._wanted), strict=True)))
+        return UnmatchedPatterns(dict(zip(wanted, (one.fullmatch for one in self._each), strict=True)))
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ from diffkeeper.model.event import (
     Event,
     Kind,
     Mark,
+    Meta,
 )
 from diffkeeper.reporters import escape
 from diffkeeper.reporters.values import Line, signal_name
@@ -75,8 +76,13 @@ def _with_size(line: Line) -> str:
 
 
 def _size(event: Event) -> str:
-    is_file = event.meta is None or stat.S_ISREG(event.meta.mode) or not stat.S_IFMT(event.meta.mode)
-    return f" ({event.size}B)" if is_file else ""
+    return size_text(event.meta, event.size)
+
+
+def size_text(meta: Meta | None, size: int) -> str:
+    """Return what stands behind a name for the size, nothing for what is no regular file."""
+    is_file = meta is None or stat.S_ISREG(meta.mode) or not stat.S_IFMT(meta.mode)
+    return f" ({size}B)" if is_file else ""
 
 
 def _path(line: Line) -> str:
@@ -123,18 +129,30 @@ def _node_type(mode: int) -> str:
 
 
 def _mode(line: Line) -> str:
-    meta = line.event.meta
-    return _path(line) if meta is None else f"{_path(line)} ({stat.S_IMODE(meta.mode):04o})"
+    return _path(line) + mode_text(line.event.meta)
+
+
+def mode_text(meta: Meta | None) -> str:
+    """Return what stands behind a name for the permissions, nothing where it is not known."""
+    return "" if meta is None else f" ({stat.S_IMODE(meta.mode):04o})"
 
 
 def _owner(line: Line) -> str:
-    meta = line.event.meta
-    return _path(line) if meta is None else f"{_path(line)} ({meta.uid}:{meta.gid})"
+    return _path(line) + owner_text(line.event.meta)
+
+
+def owner_text(meta: Meta | None) -> str:
+    """Return what stands behind a name for the owner and group, nothing where it is not known."""
+    return "" if meta is None else f" ({meta.uid}:{meta.gid})"
 
 
 def _times(line: Line) -> str:
-    meta = line.event.meta
-    return _path(line) if meta is None else f"{_path(line)} ({rfc3339(meta.mtime_ns)})"
+    return _path(line) + times_text(line.event.meta)
+
+
+def times_text(meta: Meta | None) -> str:
+    """Return what stands behind a name for the time of the last change, nothing where it is not known."""
+    return "" if meta is None else f" ({rfc3339(meta.mtime_ns)})"
 
 
 def _xattr_set(line: Line) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.clock import duration, precise, rfc3339
@@ -13,6 +13,8 @@ from diffkeeper.reporters.pages import prefixes
 from diffkeeper.reporters.values import Line, Page, Timeline, completeness, ending
 
 _COLUMN = 55  # where the fixed part ends, unless it is longer; what is added to its right begins two further
+_MILLISECOND_NS = 1_000_000
+_MAPPED = int(Mark.MAPPED)
 _STYLE_OF_KIND = {
     Kind.CREATE: "green",
     Kind.MKDIR: "green",
@@ -41,7 +43,7 @@ def report_timeline(timeline: Timeline, output: Output) -> int:
     rows = _Rows(timeline, output)
     count = 0
     for page in timeline.pages or ():
-        output.stream.writelines(rows.of_page(page))
+        output.stream.write("".join(rows.of_page(page)))
         count += len(page.rows)
     for line in timeline.lines if timeline.pages is None else ():
         output.stream.write(rows.of_line(line))
@@ -53,7 +55,7 @@ def report_classic(timeline: Timeline, output: Output) -> int:
     """Write the fixed part of each line alone; return how many lines there were."""
     count = 0
     for page in timeline.pages or ():
-        output.stream.writelines(f"{prefix}\n" for prefix in prefixes(page, timeline.line_of))
+        output.stream.write("".join(f"{prefix}\n" for prefix in prefixes(page, timeline.line_of)))
         count += len(page.rows)
     for line in timeline.lines if timeline.pages is None else ():
         output.line(describe.prefix(line))
@@ -78,6 +80,7 @@ class _Rows:
         self._timeline = timeline
         self._output = output
         self._width = max(5, len(str(timeline.info.events)) + 1)
+        self._quick = f"%-{_COLUMN}s  @%-{self._width}d %s%s\n"  # a line without colours and marks
         self._marker = output.styled(f"   <-- last change before {ending(timeline.info)}", "bold red")
         self._processes: dict[tuple[int, int], str] = {}
 
@@ -88,21 +91,37 @@ class _Rows:
         since_ns = event.t_ns - event.enter_ns
         return self._row(describe.prefix(line), event.kind, event.number, event.t_ns, process, event.marks, since_ns)
 
-    def of_page(self, page: Page) -> Iterator[str]:
-        """Yield the lines of a page."""
+    def of_page(self, page: Page) -> list[str]:
+        """Return the lines of a page."""
         fields = ("kind", "t_ns", "process", "pid", "marks")
         kinds, times, keys, pids, marks = (page.columns.column(field) for field in fields)
-        first = page.columns.first
+        first, last_change = page.columns.first, self._timeline.last_change
+        since = self._since(page, marks)
+        quick, lines = not self._output.is_coloured, list[str]()
+        millisecond, instant, known, process = None, "", None, ""
         for row, prefix in zip(page.rows, prefixes(page, self._timeline.line_of), strict=True):
-            process = self._processes.get((keys[row], pids[row])) or self._process(keys[row], pids[row])
-            mapped = page.columns.event(first + row) if marks[row] & Mark.MAPPED else None
-            since_ns = mapped.t_ns - mapped.enter_ns if mapped is not None else 0
-            yield self._row(prefix, kinds[row], first + row, times[row], process, marks[row], since_ns)
+            if (keys[row], pids[row]) != known:
+                known = keys[row], pids[row]
+                process = self._processes.get(known) or self._process(*known)
+            if marks[row] or not quick or first + row == last_change:
+                since_ns = since.get(row, 0)
+                lines.append(self._row(prefix, kinds[row], first + row, times[row], process, marks[row], since_ns))
+                continue
+            if times[row] // _MILLISECOND_NS != millisecond:
+                millisecond, instant = times[row] // _MILLISECOND_NS, precise(times[row])
+            lines.append(self._quick % (prefix, first + row, instant, process))
+        return lines
+
+    def _since(self, page: Page, marks: Sequence[int]) -> dict[int, int]:
+        """Return for rows that were found in a mapping how long before they may have been stored."""
+        rows = [row for row in page.rows if marks[row] & _MAPPED] if any(marks) else []
+        events = page.columns.take(rows) if rows else ()
+        return {row: event.t_ns - event.enter_ns for row, event in zip(rows, events, strict=True)}
 
     def _row(self, prefix: str, kind: int, number: int, t_ns: int, process: str, marks: int, since_ns: int) -> str:
         right = f"@{number:<{self._width}} {precise(t_ns)}{process}"
         tail = self._labels(marks) if marks else ""
-        if marks & Mark.MAPPED:
+        if marks & _MAPPED:
             tail += f" within {duration(since_ns)}"  # stored at some time in that
         if number == self._timeline.last_change:
             tail += self._marker

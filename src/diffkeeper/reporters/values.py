@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from diffkeeper.model.answers import TraceInfo
-from diffkeeper.model.event import Event
+from diffkeeper.model.event import Event, Meta
 from diffkeeper.model.values import dataclass
 
 
@@ -34,8 +34,11 @@ class Columns(Protocol):
     def column(self, name: str) -> Sequence[int]:
         """Return one entry an event of a field of Event; for byte strings, places in ``strings``."""
 
-    def event(self, number: int) -> Event:
-        """Build one event."""
+    def take(self, rows: Sequence[int]) -> Sequence[Event]:
+        """Build the events of some rows."""
+
+    def metas(self, rows: Sequence[int]) -> Sequence[Meta | None]:
+        """Build the metadata that some rows have, None for one that has none."""
 
 
 @dataclass(frozen=True, slots=True)

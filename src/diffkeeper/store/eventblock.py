@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from enum import IntEnum, IntFlag
-from itertools import islice
+from itertools import accumulate
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -14,7 +14,6 @@ from diffkeeper.model.event import Data, Event, Kind, Mark, Meta
 from diffkeeper.store.columns import ColumnReader, ColumnWriter
 
 BLOCK_EVENTS = 4096
-_MANY = 16  # asked for so many single events, a block builds all of them at once
 
 _E = TypeVar("_E", bound=IntEnum | IntFlag)
 
@@ -85,6 +84,9 @@ _SPARSE: dict[int, tuple[int, ...]] = {
     Present.PARENT_MTIME: (Column.PARENT_MTIME,),
     Present.PARENT2_MTIME: (Column.PARENT2_MTIME,),
 }
+_PRESENT_BITS = sum(_SPARSE)
+_FLAG_OF = {bit: bytes(int(bool(value & bit)) for value in range(256)) for bit in _SPARSE}
+_FIELDS = [field.name for field in dataclasses.fields(Event)]
 _DATA = (Column.DATA_OFFSET, Column.DATA_LENGTH, Column.DATA_BLOB, Column.DATA_START)
 _get_numbers = attrgetter(
     "t_ns", "tid", "enter_ns", "exit_ns", "parent_mtime_ns", "parent2_mtime_ns", "meta", "data", *_PLAIN
@@ -180,8 +182,6 @@ class EventBlock:
         self._columns: dict[str, Sequence[int]] = {}
         self._strings: list[bytes] | None = None
         self._rows: _Rows | None = None
-        self._single_events = 0
-        self._built: list[Event] | None = None
 
     @property
     def last(self) -> int:
@@ -216,19 +216,25 @@ class EventBlock:
 
     def event(self, number: int) -> Event:
         """Return the event of that number."""
-        self._single_events += 1
-        if self._single_events == _MANY:
-            self._built = list(self.events(self.first, self.last))
-        if self._built is not None:
-            return self._built[number - self.first]
-        return next(self.events(number, number))
+        return self.take([number - self.first])[0]
 
     def events(self, first: int, last: int) -> Iterator[Event]:
         """Yield the events of the block from ``first`` to ``last``."""
+        begin, end = max(first, self.first) - self.first, min(last, self.last) - self.first + 1
+        return iter(self.take(range(begin, max(begin, end))))
+
+    def take(self, rows: Sequence[int]) -> list[Event]:
+        """Return the events at some places in the block, in the order given."""
+        return list(map(Event, *self._all_rows().fields(rows)))
+
+    def metas(self, rows: Sequence[int]) -> list[Meta | None]:
+        """Return what the events at some places say of the metadata."""
+        return self._all_rows().metas(rows)
+
+    def _all_rows(self) -> _Rows:
         if self._rows is None:
             self._rows = _Rows(self, self._reader)
-        begin, end = max(first, self.first) - self.first, min(last, self.last) - self.first + 1
-        return map(Event, *self._rows.fields(begin, max(begin, end)))
+        return self._rows
 
 
 class _Rows:
@@ -236,63 +242,77 @@ class _Rows:
 
     def __init__(self, block: EventBlock, reader: ColumnReader) -> None:
         self._block = block
-        self._present = reader.numbers(Column.PRESENT, block.count)
-        self._plain = {name: block.column(name) for name in ("t_ns", "tid", *_PLAIN)}
-        self._texts = {name: block.column(name) for name in _STRINGS}
+        present = [bits & _PRESENT_BITS for bits in reader.numbers(Column.PRESENT, block.count)]
+        self._flags = {bit: bytes(present).translate(_FLAG_OF[bit]) for bit in _SPARSE}  # 1 for a row with entries
+        self._places: dict[int, Sequence[int]] = {}  # of each row, in the columns of a bit
         self._sparse: dict[int, Sequence[int]] = {}
         for bit, columns in _SPARSE.items():
-            held = self._places(bit, block.count)
+            held = sum(self._flags[bit])
             self._sparse |= {column: reader.numbers(column, held) for column in columns}
         self._piece_counts = reader.numbers(Column.DATA_COUNT, block.count)
         if min(self._piece_counts) < 0:
             raise DamagedTraceError("A block of events has a negative number of pieces.")
-        self._pieces = [reader.numbers(column, sum(self._piece_counts)) for column in _DATA]
+        self._piece_places = [0, *accumulate(self._piece_counts)]
+        self._pieces = [reader.numbers(column, self._piece_places[-1]) for column in _DATA]
 
-    def _places(self, bit: int, end: int) -> int:
-        """Return how many rows before ``end`` have an entry in the columns of ``bit``."""
-        return sum(1 for bits in self._present[:end] if bits & bit)
-
-    def fields(self, begin: int, end: int) -> list[Sequence[Any]]:
+    def fields(self, rows: Sequence[int]) -> list[Sequence[Any]]:
         """Return a list for each field of Event, in the order of the fields, with an entry for each row."""
-        strings, first = self._block.strings, self._block.first
-        columns: dict[str, Sequence[Any]] = {name: values[begin:end] for name, values in self._plain.items()}
-        columns |= {name: [strings[place] for place in places[begin:end]] for name, places in self._texts.items()}
-        columns["number"] = range(first + begin, first + end)
+        block, strings, first = self._block, self._block.strings, self._block.first
+        columns: dict[str, Sequence[Any]] = {
+            name: _picked(block.column(name), rows) for name in ("t_ns", "tid", *_PLAIN)
+        }
+        columns |= {name: [strings[place] for place in _picked(block.column(name), rows)] for name in _STRINGS}
+        columns["number"] = [first + row for row in rows]
         columns["kind"] = _members(Kind, columns["kind"])
         columns["marks"] = _members(Mark, columns["marks"])
-        (enter,) = self._entries(Present.ENTER, begin, end)
-        (exit_,) = self._entries(Present.EXIT, begin, end)
+        (enter,) = self._entries(Present.ENTER, rows)
+        (exit_,) = self._entries(Present.EXIT, rows)
         times = columns["t_ns"]
         columns["enter_ns"] = [0 if gap is None else at - gap for at, gap in zip(times, enter, strict=True)]
         columns["exit_ns"] = [0 if gap is None else at + gap for at, gap in zip(times, exit_, strict=True)]
         for name, bit in _PARENTS.items():
-            columns[name] = [mtime or 0 for mtime in self._entries(bit, begin, end)[0]]
-        metas = zip(*self._entries(Present.META, begin, end), strict=True)
-        columns["meta"] = [None if row[0] is None else _meta(row) for row in metas]
-        columns["data"] = self._data(begin, end, columns["offset"], columns["length"])
-        return [columns[field.name] for field in dataclasses.fields(Event)]
+            columns[name] = [mtime or 0 for mtime in self._entries(bit, rows)[0]]
+        columns["meta"] = self.metas(rows)
+        columns["data"] = self._data(rows, columns["offset"], columns["length"])
+        return [columns[name] for name in _FIELDS]
 
-    def _entries(self, bit: int, begin: int, end: int) -> list[list[int | None]]:
+    def metas(self, rows: Sequence[int]) -> list[Meta | None]:
+        """Return the metadata of rows, None for those that have none."""
+        modes, *others = self._entries(Present.META, rows)
+        if any(mode is not None and not 0 <= mode < 1 << 32 for mode in set(modes)):
+            raise DamagedTraceError("An event has an invalid mode.")
+        return [None if row[0] is None else Meta(*row) for row in zip(modes, *others, strict=True)]
+
+    def _entries(self, bit: int, rows: Sequence[int]) -> list[Sequence[int | None]]:
         """Return the entries of rows in the columns of ``bit``, None for a row that has none."""
-        place, present = self._places(bit, begin), self._present[begin:end]
-        columns = [iter(self._sparse[column][place : place + end - begin]) for column in _SPARSE[bit]]
-        return [[next(values) if bits & bit else None for bits in present] for values in columns]
+        flags, columns = self._flags[bit], [self._sparse[column] for column in _SPARSE[bit]]
+        if not columns[0]:
+            return [[None] * len(rows)] * len(columns)
+        if len(columns[0]) == len(flags):
+            return [_picked(column, rows) for column in columns]
+        if bit not in self._places:
+            self._places[bit] = [0, *accumulate(flags)]
+        places = self._places[bit]
+        return [[column[places[row]] if flags[row] else None for row in rows] for column in columns]
 
-    def _data(self, begin: int, end: int, offsets: Sequence[int], lengths: Sequence[int]) -> list[tuple[Data, ...]]:
-        place, counts = sum(self._piece_counts[:begin]), self._piece_counts[begin:end]
-        pieces = zip(*(column[place : place + sum(counts)] for column in self._pieces), strict=True)
+    def _data(self, rows: Sequence[int], offsets: Sequence[int], lengths: Sequence[int]) -> list[tuple[Data, ...]]:
+        counts, places = self._piece_counts, self._piece_places
         return [
-            tuple(Data(at + offset, more + length, blob, start) for at, more, blob, start in islice(pieces, count))
-            if count
+            tuple(self._piece(place, offset, length) for place in range(places[row], places[row + 1]))
+            if counts[row]
             else ()
-            for offset, length, count in zip(offsets, lengths, counts, strict=True)
+            for row, offset, length in zip(rows, offsets, lengths, strict=True)
         ]
 
+    def _piece(self, place: int, offset: int, length: int) -> Data:
+        at, more, blob, start = self._pieces
+        return Data(at[place] + offset, more[place] + length, blob[place], start[place])
 
-def _meta(row: tuple[Any, ...]) -> Meta:
-    if not 0 <= row[0] < 1 << 32:
-        raise DamagedTraceError("An event has an invalid mode.")
-    return Meta(*row)
+
+def _picked(values: Sequence[int], rows: Sequence[int]) -> Sequence[int]:
+    if isinstance(rows, range):
+        return values[rows.start : rows.stop]
+    return [values[row] for row in rows]
 
 
 def _members(kind: type[_E], values: Sequence[int]) -> list[_E]:

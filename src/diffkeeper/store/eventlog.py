@@ -212,9 +212,9 @@ class EventReader:
         times = self._block(facts).column("t_ns")
         return facts.first + _first_above(times, t_ns) - 1
 
-    def processes(self) -> Iterator[Process]:
-        """Yield the processes of the process table by key."""
-        for key, value in self._rocks.scan(Key.PROCESS):
+    def processes(self, first: int = 0) -> Iterator[Process]:
+        """Yield the processes of the process table by key, from key ``first`` on."""
+        for key, value in self._rocks.scan(Key.PROCESS, Key.PROCESS + _NUMBER.pack(first)):
             try:
                 yield decode_process(_NUMBER.unpack(key[len(Key.PROCESS) :])[0], value)
             except (DamagedTraceError, struct.error) as error:

@@ -31,7 +31,7 @@ from diffkeeper.store.format import (
 )
 from diffkeeper.store.rocks import RocksStore
 from diffkeeper.trace import events
-from diffkeeper.trace.events import Page, TraceExtent
+from diffkeeper.trace.events import Page, ProcessNames, TraceExtent
 from diffkeeper.trace.info import info_of, losses_of
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Trace:
         self._damage: list[str] = []
         self._progress = self._read_progress()
         self._events = EventReader(rocks)
+        self._comms = ProcessNames(self._events)
         self._base = base
         self._loaded: States | None = None
         self.extent = TraceExtent(self._events, self._end_ns(), facts.start_realtime_ns, self._exit_number())
@@ -206,6 +207,10 @@ class Trace:
     def process(self, key: int) -> Process:
         """Return the process of an event by ``event.process``; one of which nothing is known has pid 0."""
         return self._events.process(key) or Process(key, 0)
+
+    def comm(self, key: int) -> bytes:
+        """Return the name of the process of an event by ``event.process``, empty where it is not known."""
+        return self._comms(key)
 
     def processes(self) -> Iterator[Process]:
         """Yield all processes."""

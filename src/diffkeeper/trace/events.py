@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import compress
+from itertools import islice
 
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Event, Kind, Mark
-from diffkeeper.model.timeline import ALWAYS_KINDS, EventFilter
+from diffkeeper.model.timeline import ALWAYS_KINDS, NAMELESS_KINDS, EventFilter
 from diffkeeper.processing.totals import CHANGE_KINDS
 from diffkeeper.store.eventblock import EventBlock
 from diffkeeper.store.eventlog import EventReader
@@ -53,10 +53,38 @@ class TraceExtent:
         return self._reader.number_at(t_ns)
 
 
+class ProcessNames:
+    """Tell the names of processes; those of a long timeline are read ahead, as their keys come in order."""
+
+    _MOST_AHEAD = 1024
+
+    def __init__(self, reader: EventReader) -> None:
+        self._reader = reader
+        self._known: dict[int, bytes] = {}
+        self._ahead, self._end = 1, 0  # how many were read the last time, and up to which key
+
+    def __call__(self, key: int) -> bytes:
+        """Return the name of a process by its key, an empty one where it is not known."""
+        name = self._known.get(key)
+        return self._read(key) if name is None else name
+
+    def _read(self, key: int) -> bytes:
+        is_next = 0 <= key - self._end <= self._ahead
+        self._ahead = min(2 * self._ahead, self._MOST_AHEAD) if is_next else 1
+        self._known[key] = b""
+        if 0 < key < 1 << 64:
+            found = islice(self._reader.processes(key), self._ahead)
+            self._known.update((process.key, process.comm) for process in found)
+        self._end = key + self._ahead
+        return self._known[key]
+
+
 Page = tuple[EventBlock, Sequence[int]]
 """A block, and the places in it of the events that were asked for."""
 
 
+_PATHLESS = frozenset(map(int, {Kind.GAP, *NAMELESS_KINDS}))  # shown whatever paths were asked for
+_UNRESOLVED = int(Mark.UNRESOLVED)
 _SHOWN = ("kind", "t_ns", "pid", "process", "marks", "path", "size", "length")
 
 
@@ -89,20 +117,12 @@ def _last_pages(reader: EventReader, wanted: EventFilter, count: int) -> Iterato
     yield from reversed(found)
 
 
-def _built(reader: EventReader, block: EventBlock, rows: Sequence[int]) -> Iterator[Event]:
-    if not rows:
-        return
-    first, last = rows[0], rows[-1]
+def _built(reader: EventReader, block: EventBlock, rows: Sequence[int]) -> list[Event]:
     try:
-        if (last - first) > 16 * len(rows):
-            yield from [block.event(block.first + row) for row in rows]
-        else:
-            chosen = bytearray(last - first + 1)
-            for row in rows:
-                chosen[row - first] = 1
-            yield from compress(block.events(block.first + first, block.first + last), chosen)
+        return block.take(rows) if rows else []
     except DamagedTraceError as error:
         _note(reader, block, error)
+        return []
 
 
 def _note(reader: EventReader, block: EventBlock, error: DamagedTraceError) -> None:
@@ -146,16 +166,14 @@ def _admitted_rows(block: EventBlock, wanted: EventFilter, rows: Sequence[int]) 
 def _rows_of_paths(block: EventBlock, wanted: EventFilter, rows: Sequence[int]) -> Sequence[int]:
     kinds, marks, strings = block.column("kind"), block.column("marks"), block.strings
     paths, paths2 = block.column("path"), block.column("path2")
-    known: dict[tuple[int, int, int, int], bool] = {}
-    admitted = []
-    for row in rows:
-        key = (kinds[row], marks[row] & Mark.UNRESOLVED, paths[row], paths2[row])
-        answer = known.get(key)
-        if answer is None:
-            answer = known[key] = wanted.admits_paths(key[0], key[1], strings[key[2]], strings[key[3]])
-        if answer:
-            admitted.append(row)
-    return admitted
+    matches = wanted.paths.matches
+    asked = {place for place in {*paths, *paths2} if matches(strings[place])}
+    second = {place for place in asked if strings[place]}  # most events have no second path
+    return [
+        row
+        for row in rows
+        if paths[row] in asked or paths2[row] in second or kinds[row] in _PATHLESS or marks[row] & _UNRESOLVED
+    ]
 
 
 def last_change(reader: EventReader, until: int) -> Event | None:
