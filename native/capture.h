@@ -152,6 +152,7 @@ struct recent_write {
 	uint64_t enter_ns, exit_ns;
 	uint32_t tid;
 	bool is_placed, is_late;
+	bool is_other; /* a change of the size, or what a write takes away: it has no extent */
 };
 struct recent_file {
 	struct dk_base file;

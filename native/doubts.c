@@ -116,25 +116,43 @@ static void compare(struct capture *capture, const struct dk_header *header, con
 {
 	struct recent_file *recent = recent_of(capture, inode);
 	bool is_in_order = (header->flags & DK_F_IN_LOCK) && !write->is_late, is_doubtful = false;
-	bool is_resized = header->type == DK_SIZE || header->type == DK_OPEN;
-	bool is_told = write->is_placed && !is_in_order && !is_resized;
+	bool is_told = write->is_placed && !is_in_order && !write->is_other, is_touch = write->is_other;
 	uint32_t known = is_of(recent, inode) ? recent->count : 0;
 
-	for (uint32_t i = 0; i < known && i < RECENT_WRITES; i++)
-		if ((!is_in_order || is_resized || recent->writes[i].is_late) && is_met(write, &recent->writes[i]))
-			is_doubtful = true;
-	if (is_resized ? !capture->finds_bytes : !is_in_order)
+	for (uint32_t i = 0; i < known && i < RECENT_WRITES; i++) {
+		const struct recent_write *other = &recent->writes[i];
+
+		if ((is_in_order && !write->is_other && !other->is_late) || !is_met(write, other))
+			continue;
+		is_doubtful = true;
+		is_touch |= other->is_other;
+	}
+	if (write->is_other ? !capture->finds_bytes : !is_in_order)
 		remember(recent, inode, write);
 	/* One that was held up meets many: all of them are in doubt then, not only those that are remembered. */
 	if (is_doubtful || (header->flags & DK_F_AMBIGUOUS))
-		doubt(capture, inode, is_told ? recent->begin : 0, is_told ? recent->end : END, header->pid,
-			is_resized);
+		doubt(capture, inode, is_told ? recent->begin : 0, is_told ? recent->end : END, header->pid, is_touch);
 }
 
-/* Called with each record of bytes or sizes, after what it lacks was read back. */
+/* Does a write come to something else before this record's change than after it? */
+static bool crosses_writes(const struct dk_header *header)
+{
+	static const char capability[] = "security.capability"; /* any write takes it away */
+	const struct dk_open *open = (const void *)header;
+	const struct dk_attr *attribute = (const void *)header;
+
+	if (header->type == DK_OPEN)
+		return open->truncated && !open->created;
+	if (header->type == DK_ATTR)
+		return header->op == DK_OP_SETXATTR && attribute->name_len == strlen(capability) &&
+		       !memcmp(attribute + 1, capability, strlen(capability));
+	return header->type == DK_SIZE;
+}
+
+/* Called with each record of a change, after what it lacks was read back. */
 void find_doubts(struct capture *capture, const struct dk_header *header)
 {
-	const struct dk_data *data = (const void *)header; /* dk_copy, dk_size and dk_open begin with the same fields */
+	const struct dk_data *data = (const void *)header; /* all of them begin with the same fields */
 	bool is_late = (header->flags & DK_F_BY_REFERENCE) != 0;
 	struct recent_write write = {
 		.enter_ns = header->enter_ns ? header->enter_ns : header->t_ns,
@@ -144,31 +162,23 @@ void find_doubts(struct capture *capture, const struct dk_header *header)
 		.is_late = is_late,
 	};
 
-	switch (header->type) {
-	case DK_DATA:
+	if (header->type == DK_DATA) {
 		write.begin = data->offset - data->slack;
 		write.end = data->offset + data->length;
 		write.is_placed |= data->slack != 0;
-		break;
-	case DK_COPY:
+		if (data->slack)
+			doubt(capture, &data->inode, write.begin, write.end, header->pid, false);
+	} else if (header->type == DK_COPY) {
 		write.begin = ((const struct dk_copy *)header)->offset;
 		write.end = write.begin + ((const struct dk_copy *)header)->length;
-		break;
-	case DK_OPEN:
-		if (!((const struct dk_open *)header)->truncated || ((const struct dk_open *)header)->created)
-			return;
+	} else if (crosses_writes(header)) {
+		write.is_other = true;
 		write.end = END;
-		break;
-	case DK_SIZE:
-		write.end = END;
-		break;
-	default:
+		if (header->flags & DK_F_IN_LOCK)
+			write.enter_ns = write.exit_ns = header->t_ns;
+	} else {
 		return;
 	}
-	if (header->type != DK_DATA && header->type != DK_COPY && (header->flags & DK_F_IN_LOCK))
-		write.enter_ns = write.exit_ns = header->t_ns;
-	if (header->type == DK_DATA && data->slack)
-		doubt(capture, &data->inode, write.begin, write.end, header->pid, false);
 	compare(capture, header, &data->inode, &write);
 }
 

@@ -3,6 +3,8 @@
 import pytest
 
 from diffkeeper.model.observation import (
+    AttributeChanged,
+    AttributeOp,
     Base,
     DataOp,
     DataWritten,
@@ -80,19 +82,26 @@ def test_the_order_of_arrival_does_not_matter() -> None:
     assert ambiguous(write(2, 15, 30), write(3, 31, 40), write(1, 10, 20)) == [2, 1]
 
 
+def given(name: bytes, t_ns: int) -> AttributeChanged:
+    inode = Inode(1, 5, 1, 0o100644, 1, 0, 0, 100, 0)
+    times = t_ns, t_ns - 5, t_ns + 50
+    return AttributeChanged(9, *times, 2, 2, Flag.IN_LOCK, 0, AttributeOp.SETXATTR, inode, name, b"value")
+
+
 CUTS = {
     "truncate": sized(SizeOp.TRUNCATE, 15, 0),
     "open": cut_by_open(15),
     "collapse": sized(SizeOp.FALLOCATE, 15, 4, mode=8),
     "punch": sized(SizeOp.FALLOCATE, 15, 4, mode=3, offset=8),
     "zero": sized(SizeOp.FALLOCATE, 15, 4, mode=16, offset=8),
+    "capability": given(b"security.capability", 15),  # which a write takes away
 }
 
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_write_may_have_come_before_a_cut_that_falls_into_its_call(cut: str) -> None:
     found = judged(write(1, 10, 20, flags=Flag(0)), CUTS[cut])
-    assert found[0].flags == Flag.AMBIGUOUS | Flag.RESIZED
+    assert found[0].flags == Flag.AMBIGUOUS | Flag.CROSSED
     assert found[1] is CUTS[cut]
 
 
@@ -109,9 +118,10 @@ def test_a_cut_before_or_after_a_write_leaves_it_certain(cut: str) -> None:
         sized(SizeOp.FALLOCATE, 15, 500),
         sized(SizeOp.FALLOCATE, 15, 4, mode=3, offset=10),
         cut_by_open(15, created=True),
+        given(b"user.a", 15),
     ],
 )
-def test_what_comes_to_the_same_before_a_write_as_after_it_leaves_it_certain(change: SizeChanged) -> None:
+def test_what_comes_to_the_same_before_a_write_as_after_it_leaves_it_certain(change: Observation) -> None:
     assert ambiguous(write(1, 10, 20, flags=Flag(0)), change) == []
 
 

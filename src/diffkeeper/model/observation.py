@@ -27,7 +27,7 @@ class Flag(IntFlag):
     FROM_DESCRIPTOR = 2048  # the offset is what the descriptor, or the file's size, said at exit
     HOLE = 16384  # no recorded call explains it; of a re-reading: the inode changed while it was read
     ASYNC = 32768  # made by a request of io_uring or AIO: pid and tid are its submitter's
-    RESIZED = 65536  # found in replay: the file was cut, or what lies there moved or zeroed, before or after that write
+    CROSSED = 65536  # found in replay: the file was cut, or the like, before that write or after it
     UNTOUCHED = 128  # the kernel offers no hook for touched inodes: resolve by strings
 
 

@@ -6,9 +6,9 @@ ambiguous when the interval of another one to the same file overlaps its own, an
 are and their extents meet. A write whose place is not certain is in doubt itself, and with it the file: it makes no
 others ambiguous.
 
-What changes the size or punches holes has its place, and as a rule its instant, from inside the lock. A write whose
+What changes the size, punches holes or sets a capability has its instant from inside the lock, as a rule. A write whose
 interval it falls into, and whose extent it meets, may have come before it or after: that write is ambiguous as well,
-and so is the size of the file.
+and so is the whole file, since a size, or whether the write took the capability away, is no matter of an extent.
 """
 
 from __future__ import annotations
@@ -18,11 +18,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from diffkeeper.model.observation import DataWritten, Flag, Observation, Opened, SizeChanged, SizeOp
+from diffkeeper.model.attributes import CAPABILITY
+from diffkeeper.model.observation import (
+    AttributeChanged,
+    AttributeOp,
+    DataWritten,
+    Flag,
+    Observation,
+    Opened,
+    SizeChanged,
+    SizeOp,
+)
 
 _END = 1 << 64
 _IN_LOCK = int(Flag.IN_LOCK)
 _PUNCH_HOLE, _COLLAPSE, _ZERO, _INSERT = 2, 8, 16, 32  # FALLOC_FL_*
+_CROSSING = frozenset({SizeChanged, Opened, AttributeChanged})
 _KNOWN = int(Flag.IN_LOCK | Flag.MAPPED)  # the place is no question
 _FROM_DESCRIPTOR = int(Flag.FROM_DESCRIPTOR)
 _KEPT = 20_000  # writes of one file that are remembered before those of long ago are forgotten
@@ -40,11 +51,11 @@ class _Write(NamedTuple):
     begin: int
     end: int
     is_certain: bool  # as to the place
-    resizes: bool = False  # no write: what lies in its extent was cut off, moved or zeroed
+    crosses: bool = False  # no write: one that meets it comes to something else before it than after it
 
 
 class Overlaps:
-    """Remember recent writes without a lock's word, and changes of sizes, in the order in which they ended."""
+    """Remember recent writes without a lock's word, and what crosses writes, in the order in which they ended."""
 
     def __init__(self) -> None:
         """Start with none."""
@@ -66,8 +77,9 @@ class Overlaps:
                 begin, end = seen.offset - seen.slack, seen.offset + seen.length
                 write = _Write(seen.exit_ns, seen.enter_ns, seen.sequence, begin, end, is_certain)
                 self._add(seen.inode.identity, write)
-            elif type(seen) is SizeChanged or (type(seen) is Opened and seen.truncated and not seen.created):
-                begin, end = _resized(seen)
+            elif type(seen) in _CROSSING:
+                assert isinstance(seen, SizeChanged | Opened | AttributeChanged), "the same in the checker's words"
+                begin, end = _crossed(seen)
                 if begin < end:
                     enter_ns, exit_ns = _interval(seen)
                     self._add(seen.inode.identity, _Write(exit_ns, enter_ns, seen.sequence, begin, end, True, True))
@@ -89,7 +101,7 @@ class Overlaps:
             del self._writes[key], self._longest_ns[key]
 
     def judge(self, seen: Observation) -> Observation:
-        """Return the observation, marked AMBIGUOUS, and RESIZED, where the rule says so."""
+        """Return the observation, marked AMBIGUOUS, and CROSSED, where the rule says so."""
         if type(seen) is not DataWritten or int(seen.flags) & _KNOWN:
             return seen
         doubts = self._doubts_of(seen)
@@ -109,9 +121,9 @@ class Overlaps:
         is_certain = not int(seen.flags) & _FROM_DESCRIPTOR
         for other in self._met(seen.inode.identity, seen.sequence, seen.enter_ns, seen.exit_ns):
             meets = other.begin < end and begin < other.end
-            if other.resizes and (meets or not (is_certain or seen.slack)):
-                return Flag.AMBIGUOUS | Flag.RESIZED
-            if not other.resizes and (not is_certain or (other.is_certain and meets)):
+            if other.crosses and (meets or not (is_certain or seen.slack)):
+                return Flag.AMBIGUOUS | Flag.CROSSED
+            if not other.crosses and (not is_certain or (other.is_certain and meets)):
                 doubts = Flag.AMBIGUOUS
         return doubts
 
@@ -130,14 +142,21 @@ class Overlaps:
 
 
 def _interval(seen: Observation) -> tuple[int, int]:
-    """Return when a change of a size was made: in the lock, or some time in the call."""
+    """Return when something was changed: at an instant in the lock, or some time in the call."""
     return (seen.t_ns, seen.t_ns) if int(seen.flags) & _IN_LOCK else (seen.enter_ns or seen.t_ns, seen.exit_ns)
 
 
-def _resized(seen: SizeChanged | Opened) -> tuple[int, int]:
-    """Return where a write does not come to the same before a change of a size as after it."""
-    if type(seen) is not SizeChanged:
-        return 0, _END
+def _crossed(seen: SizeChanged | Opened | AttributeChanged) -> tuple[int, int]:
+    """Return where a write does not come to the same before a change as after it; nowhere if the two are equal."""
+    if isinstance(seen, SizeChanged):
+        return _resized(seen)
+    if isinstance(seen, Opened):
+        return (0, _END) if seen.truncated and not seen.created else (0, 0)
+    sets = seen.op == AttributeOp.SETXATTR and seen.xattr_name == CAPABILITY and not seen.flags & Flag.HOLE
+    return (0, _END) if sets else (0, 0)
+
+
+def _resized(seen: SizeChanged) -> tuple[int, int]:
     if seen.op == SizeOp.TRUNCATE:
         return max(0, seen.length), _END
     if seen.mode & (_COLLAPSE | _INSERT):

@@ -198,7 +198,10 @@ class Resolver:
         """Note which bytes a write has made doubtful; where its place is not known, it is all of them."""
         flags = seen.flags
         is_told = not flags & Flag.FROM_DESCRIPTOR or seen.slack
-        is_anywhere = flags & Flag.AMBIGUOUS and flags & (Flag.ASYNC | Flag.BY_REFERENCE | Flag.RESIZED)
+        if flags & Flag.CROSSED:
+            self._doubts.add_all(node.number)
+            return
+        is_anywhere = flags & Flag.AMBIGUOUS and flags & (Flag.ASYNC | Flag.BY_REFERENCE)
         is_placeless = not is_told or is_anywhere
         begin, end = (0, END) if is_placeless else (seen.offset - seen.slack, seen.offset + seen.length)
         self._doubts.add(node, begin, end, was_certain=was_certain)
