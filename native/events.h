@@ -101,6 +101,9 @@ enum dk_hole_op {
 	DK_OP_REREAD = 3, /* by the drain thread: the readings with this sequence are what it found */
 	DK_OP_SETTLED = 4 /* the same of recorded changes whose outcome their records do not tell: no hole */
 };
+/* In call_flags, of a rename that leaves a whiteout: unlike elsewhere (XFS) that takes no access control list from its
+ * directory. */
+enum { DK_INHERITS_NOTHING = 1 << 30 };
 enum dk_mount_op { DK_OP_MOUNT = 1, DK_OP_UMOUNT = 2 };
 enum {
 	DK_SEEN_IN_ROOT = 1,   /* what is seen there lies below a root itself */
@@ -192,8 +195,8 @@ struct dk_name {
 	struct dk_header header;
 	struct dk_base base;
 	struct dk_base base2;
-	dk_u32 call_flags;
-	dk_u16 touched;	 /* inodes that follow */
+	dk_u32 call_flags; /* of the call, and DK_INHERITS_NOTHING */
+	dk_u16 touched;	   /* inodes that follow */
 	dk_u16 outside;	 /* of an import: bit i, the touched inode i is a directory that stands outside of the roots */
 	dk_u32 path_len; /* without NUL; padded to 8 */
 	dk_u32 path2_len;

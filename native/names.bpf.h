@@ -191,26 +191,31 @@ __noinline u32 classify_touched(struct dk_task *state, u32 i, u32 op)
 	return verdict_of(inode) != OUTSIDE ? FILE_INSIDE : 0;
 }
 
-/* Void the verdict of a touched file; a directory's stays: returns 1 for it. */
+/*
+ * Void the verdict of a touched file; a directory's stays: returns 1 for it. Where inodes have no generations
+ * (overlayfs) it goes as well: it may be of another that had the number.
+ */
 __noinline u32 forget_touched(struct dk_task *state, u32 i)
 {
 	struct inode *inode = touched_inode(state, i);
+	u32 generation = 0, is_folder;
 
 	if (!inode)
 		return 0;
-	if (is_directory(mode_of(inode)))
-		return 1;
-	forget_verdict(inode);
-	return 0;
+	is_folder = is_directory(mode_of(inode));
+	read_field(&generation, inode, i_generation);
+	if (!is_folder || !generation)
+		forget_verdict(inode);
+	return is_folder;
 }
 
-/* A name is gone: where the other links of its file stand is to be found out. */
+/* A name is gone: where the other links of its file stand is to be found out. judge() looks whether `moves` has grown
+ * when it has put its verdict, so that comes first. */
 static __always_inline u32 forget_files(struct dk_task *state)
 {
 	u32 directories = 0;
 
-	__sync_fetch_and_add(
-		&counters.moves, 1); /* first: judge() looks whether it has grown when it has put its verdict */
+	__sync_fetch_and_add(&counters.moves, 1);
 	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
 		directories += forget_touched(state, i);
 	return directories;
@@ -293,6 +298,23 @@ static __always_inline u16 outside_touched(struct dk_task *state)
 	return bits;
 }
 
+/* XFS makes a whiteout as a file without a name, which is in no directory yet when others would inherit from it. */
+static __always_inline u32 whiteout_kind(struct dk_task *state, struct name_plan *plan)
+{
+	struct inode *inode;
+	struct super_block *sb = 0;
+	unsigned long magic = 0;
+
+	if (plan->op != DK_OP_RENAME || !(plan->flags & RENAME_WHITEOUT))
+		return 0;
+	inode = touched_inode(state, 0);
+	if (inode)
+		read_field(&sb, inode, i_sb);
+	if (sb)
+		read_field(&magic, sb, s_magic);
+	return magic == XFS_MAGIC ? DK_INHERITS_NOTHING : 0;
+}
+
 static __always_inline int record_name(struct call_args *args, struct dk_task *state, int takes_bytes)
 {
 	struct scratch *space = scratch();
@@ -307,7 +329,7 @@ static __always_inline int record_name(struct call_args *args, struct dk_task *s
 		return 0;
 	if (plan.op == DK_OP_RENAME || plan.op == DK_OP_LINK)
 		is_import = settle_verdicts(state, plan.op);
-	else if (plan.op == DK_OP_UNLINK)
+	else if (plan.op == DK_OP_UNLINK || counters.upper_offset)
 		forget_files(state);
 	if (settings.has_touch_hooks && !any_touched_inside(state))
 		return 0;
@@ -318,7 +340,7 @@ static __always_inline int record_name(struct call_args *args, struct dk_task *s
 	if (is_import)
 		record->header.flags |= DK_F_IMPORT;
 	fill_times(&record->header, state);
-	record->call_flags = plan.flags;
+	record->call_flags = plan.flags | whiteout_kind(state, &plan);
 	record->outside = is_import ? outside_touched(state) : 0;
 	record->touched = fill_touched((struct touched_list *)(record + 1), state);
 	end = sizeof(*record) + (record->touched & 15) * sizeof(struct dk_inode);

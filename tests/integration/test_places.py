@@ -133,6 +133,26 @@ open("../outside/f", "ab").write(b" again")
 os.rename("../outside/f", "g")
 os.rename("../outside", "folder")
 """,
+    "a_number_that_was_of_a_folder_outside_is_of_another_inside": """
+os.mkdir("../before")
+for turn in range(30):
+    os.mkdir("../before/d"), os.chmod("../before/d", 0o700), os.rmdir("../before/d")
+    os.mkdir("d%d" % turn), os.chmod("d%d" % turn, 0o710)
+    os.mkfifo("../before/p"), os.chmod("../before/p", 0o600), os.unlink("../before/p")
+    os.mkfifo("p%d" % turn), os.chmod("p%d" % turn, 0o640)
+    os.setxattr("d%d" % turn, "trusted.t", b"%d" % turn)
+""",
+    "a_whiteout_takes_an_access_control_list_from_its_folder_or_not": """
+import struct
+entries = ((1, 7, -1), (2, 6, 1000), (4, 5, -1), (16, 7, -1), (32, 4, -1))
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+libc = ctypes.CDLL(None, use_errno=True)
+os.mkdir("d"), os.setxattr("d", "system.posix_acl_default", acl)
+open("d/f", "w").close()
+if libc.renameat2(-100, b"d/f", -100, b"d/g", 4) == 0:  # overlayfs leaves no whiteouts for others
+    os.chmod("d/f", 0o640)
+os.mkfifo("d/fifo")
+""",
     "what_is_no_plain_file_may_have_links_outside_as_well": """
 os.mkdir("../beyond")
 os.mkfifo("fifo"), os.symlink("target", "link"), os.mknod("socket", 0o140600)

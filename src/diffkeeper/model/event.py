@@ -47,6 +47,9 @@ class Kind(IntEnum):
 # replaced, others stay (without data: only the metadata was read again). Numbers of the trace format.
 RESYNC_REMOVED, RESYNC_CONTENT, RESYNC_XATTR, RESYNC_NO_XATTR, RESYNC_CONFIRMED, RESYNC_EXTENT = range(1, 7)
 
+# Event.detail of a MKNOD: it took no access control list from its directory, as others do (a whiteout on XFS).
+INHERITS_NOTHING = 1
+
 # Event.detail of a MOUNT (``text`` is the kind of file system): what is seen there is not recorded, or it is, under its
 # own path below a root; or nothing is mounted there any more; or another mount namespace alone sees it.
 MOUNT_HIDES, MOUNT_SHOWS, MOUNT_ENDS, MOUNT_ELSEWHERE = 1, 2, 3, 4
@@ -123,6 +126,6 @@ class Event:
     data: tuple[Data, ...] = ()
     source: int = 0  # COPY: node that the bytes came from
     source_offset: int = 0
-    detail: int = 0  # SETFLAGS flags, FALLOCATE mode, EXIT wait status, OUTPUT stream, GAP count; RESYNC_*, MOUNT_*
+    detail: int = 0  # SETFLAGS flags, FALLOCATE mode, EXIT wait status, OUTPUT stream, GAP count; RESYNC_*, MOUNT_*, …
     text: bytes = b""  # SETFLAGS "flags" or "xflags", SYMLINK target, xattr name, EXEC exe, GAP channel, MOUNT type
     value: bytes = b""  # xattr value, EXEC argv joined by NUL

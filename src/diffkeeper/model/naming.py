@@ -6,7 +6,7 @@ import stat
 
 from diffkeeper.model import placing
 from diffkeeper.model.blobs import ContentLog
-from diffkeeper.model.event import Event, Kind, Mark, Meta
+from diffkeeper.model.event import INHERITS_NOTHING, Event, Kind, Mark, Meta
 from diffkeeper.model.imports import Importer
 from diffkeeper.model.late import Late
 from diffkeeper.model.ledger import Ledger, meta_of
@@ -16,6 +16,7 @@ from diffkeeper.model.placing import Case, Link
 from diffkeeper.model.walker import PathWalker
 
 _EXCHANGE, _WHITEOUT = 2, 4  # RENAME_EXCHANGE, RENAME_WHITEOUT
+_INHERITS_NOTHING = 1 << 30  # DK_INHERITS_NOTHING of events.h
 _KINDS = {
     NameOp.MKDIR: Kind.MKDIR,
     NameOp.MKNOD: Kind.MKNOD,
@@ -211,6 +212,7 @@ class Naming:
             name=old.name,
             path=self._ledger.path_in(old.parent, old.name),
             meta=meta,
+            detail=INHERITS_NOTHING if case.seen.call_flags & _INHERITS_NOTHING else 0,
         )
         identity = inode.identity if inode is not None else self._ledger.provisional(old.parent.identity[0])
         self._ledger.born(event.node, identity)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from diffkeeper.model import attributes
 from diffkeeper.model.event import (
+    INHERITS_NOTHING,
     RESYNC_CONFIRMED,
     RESYNC_CONTENT,
     RESYNC_EXTENT,
@@ -46,6 +47,10 @@ _DEFAULT_MODES = {
     Kind.MKNOD: stat.S_IFIFO | 0o644,
 }
 _INHERITING = frozenset({Kind.CREATE, Kind.MKDIR, Kind.MKNOD})
+
+
+def _inherits(event: Event) -> bool:
+    return event.kind in _INHERITING and not (event.kind == Kind.MKNOD and event.detail == INHERITS_NOTHING)
 
 
 class Tree(Namespace):
@@ -142,7 +147,7 @@ class Tree(Namespace):
             for data in event.data:
                 node.content.write(data.offset, data.length, data.blob, data.start)
         parent = self.nodes.get(event.parent)
-        if parent is not None and parent.xattrs and is_new and event.kind in _INHERITING:
+        if parent is not None and parent.xattrs and is_new and _inherits(event):
             node.xattrs = attributes.inherit(parent.xattrs, node.meta.mode, event.kind == Kind.MKDIR)
         if event.name:
             self._place(node, event.parent, event.name)
