@@ -54,6 +54,7 @@ enum dk_type {
 	DK_HELD = 19,	   /* dk_held: written by the drain thread */
 	DK_ASYNC = 20,	   /* dk_async: a request is on its way */
 	DK_MOUNT = 21,	   /* dk_mount + path */
+			   /* 24 is a look of the engine watch, which is Python on both sides: engines/look_record.py */
 };
 
 /* Flags; the same bits as diffkeeper.model.observation.Flag, and two of the wire's own. */

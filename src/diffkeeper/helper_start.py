@@ -71,7 +71,8 @@ def drop_ahead() -> None:
 def _will_record(arguments: Sequence[str]) -> bool:
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     is_series = any(one.startswith(("--repeat", "--until-fail")) for one in own)  # starts a helper for each attempt
-    return own[:1] == ["record"] and not {"-h", "--help"} & set(own) and not is_series
+    is_looking = "--engine=watch" in own or "--engine watch" in " ".join(own)
+    return own[:1] == ["record"] and not {"-h", "--help"} & set(own) and not is_series and not is_looking
 
 
 def _is_under_sudo() -> bool:

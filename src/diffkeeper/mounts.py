@@ -86,3 +86,15 @@ def place_of(descriptor: int) -> Place | None:
         return None
     below = os.path.relpath(path, mount.point)
     return None if below.startswith(b"..") else Place(mount.device, os.path.normpath(os.path.join(mount.inside, below)))
+
+
+def kind_of_path(path: bytes) -> bytes:
+    """Return the type of the file system that a path lies on, empty where that cannot be told."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return kind_of(descriptor)
+    finally:
+        os.close(descriptor)

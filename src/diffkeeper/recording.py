@@ -16,10 +16,18 @@ from pathlib import Path
 
 from diffkeeper import engines
 from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine
-from diffkeeper.errors import RecordError
+from diffkeeper.errors import EngineUnavailableError, RecordError
 from diffkeeper.launch import check_command
 from diffkeeper.model.keeping import ALWAYS, POLICIES, Policy, policy_of
-from diffkeeper.recording_session import BUDGET_BYTES, Announce, BaselineProgress, Outcome, Session, Settings
+from diffkeeper.recording_session import (
+    BUDGET_BYTES,
+    Announce,
+    BaselineProgress,
+    Outcome,
+    Session,
+    Settings,
+    run_plainly,
+)
 from diffkeeper.state_directory import StateDirectory
 from diffkeeper.watch_roots import WatchRoot, close_roots, is_inside, open_roots
 
@@ -41,7 +49,7 @@ def record(
     exclude: Sequence[str] = (),
     force: bool = False,
     timeout: float | None = None,
-    engine: str | Engine = "ebpf",
+    engine: str | Engine | engines.Choice = "ebpf",
     environment: Mapping[bytes, bytes] | None = None,
     forward_signals: bool = False,
     verify: bool = True,
@@ -57,6 +65,7 @@ def record(
     ``baseline`` says what is kept from before the command: ``touched`` copies small files first, as many as
     ``baseline_budget_bytes`` allow, and larger ones when somebody is about to change them, if ``leases`` may be held
     for that; ``full`` copies all, ``index`` nothing.
+    ``engine`` is ``ebpf``, ``watch``, or ``auto`` for the first of these that can run.
     ``timeout`` is in seconds, as is ``mmap_interval``, the time between two looks at files that are mapped shared and
     writable, whose bytes change without a call. With ``verify`` the last state is held against the files when the
     command has ended, and what differs is read back. ``may_hold`` lets the command be stopped for moments in which it
@@ -76,7 +85,7 @@ def record(
     variables = dict(os.environb) if environment is None else environment
     if not command:
         raise RecordError("no command to record; write it after --")
-    chosen = engines.choose(engine) if isinstance(engine, str) else engine
+    choice = _choice(engine)
     with contextlib.ExitStack() as stack:
         roots = open_roots(watch)
         stack.callback(close_roots, roots)
@@ -101,11 +110,45 @@ def record(
             may_hold,
             policy_of(keep) if isinstance(keep, str) else keep,
         )
-        stack.callback(chosen.close)
-        outcome = Session(settings, chosen, roots, directory).run()
+        for one in choice.engines:
+            stack.callback(one.close)
+        outcome = _run(settings, choice, roots, directory)
     if outcome.was_interrupted and not forward_signals:
         raise KeyboardInterrupt
     return outcome
+
+
+def run_unrecorded(
+    argv: Sequence[str], *, environment: Mapping[bytes, bytes] | None = None, timeout: float | None = None
+) -> int:
+    """Run a command as ``record`` runs it, without a recording; return its exit code, 124 when ``timeout`` was hit.
+
+    Signals go to the command. Raises CommandNotFoundError or CommandNotExecutableError.
+    """
+    variables = dict(os.environb) if environment is None else environment
+    return run_plainly(tuple(os.fsencode(argument) for argument in argv), variables, timeout)
+
+
+def _choice(engine: str | Engine | engines.Choice) -> engines.Choice:
+    if isinstance(engine, engines.Choice):
+        return engine
+    return engines.choose(engine) if isinstance(engine, str) else engines.Choice((engine,))
+
+
+def _run(settings: Settings, choice: engines.Choice, roots: Sequence[WatchRoot], directory: StateDirectory) -> Outcome:
+    """Record with the first engine that starts; what a refused one had begun is undone by then."""
+    for refusal in choice.refused:
+        settings.announce(refusal.text())
+    for engine in choice.engines:
+        try:
+            return Session(settings, engine, roots, directory).run()
+        except EngineUnavailableError as error:
+            if engine is choice.engines[-1]:
+                raise
+            settings.announce(str(error))
+        finally:
+            engine.close()
+    raise EngineUnavailableError("there is no engine to record with")
 
 
 def _check_apart(roots: Sequence[WatchRoot], path: Path) -> None:

@@ -20,7 +20,7 @@ from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine, EngineReques
 from diffkeeper.errors import DiffkeeperError, StateDirectoryError
 from diffkeeper.file_time import file_time_ns, next_file_time_ns
 from diffkeeper.forwarding import Forwarder
-from diffkeeper.launch import HeldCommand, hold_command, ignored_signals
+from diffkeeper.launch import HeldCommand, check_command, hold_command, ignored_signals
 from diffkeeper.model.keeping import ALWAYS, Fate, Policy, policy_of
 from diffkeeper.model.values import dataclass
 from diffkeeper.model.verdict import Verdict, judge
@@ -176,6 +176,9 @@ class Session:
             segments,
             mapped_interval_ns=interval_ns,
             held_pid=command if self._settings.may_hold else 0,
+            places=tuple((root.label, root.path) for root in self._roots),
+            patterns=self._settings.patterns,
+            trace_path=os.path.realpath(os.fsencode(path)),
         )
         self._engine.begin(request)
         take = _import_what_comes_next()  # while the helper loads
@@ -341,6 +344,19 @@ class Session:
     def _fail(self, reason: str) -> None:
         if reason not in self._failures:
             self._failures.append(reason)
+
+
+def run_plainly(argv: tuple[bytes, ...], environment: Mapping[bytes, bytes], timeout_s: float | None) -> int:
+    """Run a command as a recording does, and return its exit code."""
+    ignored = ignored_signals()
+    check_command(argv[0], environment)
+    held = hold_command(argv, environment, ignored)
+    if signal.SIGCHLD in ignored:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with Forwarder(held.pid, ignored):
+        supervision = Supervision(held.pid, timeout_s, lambda: None)
+        held.release()
+        return _exit_code(supervision.wait())
 
 
 def _first_facts(settings: Settings, engine: str, roots: Sequence[WatchRoot]) -> SessionFacts:

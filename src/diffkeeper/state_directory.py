@@ -120,6 +120,7 @@ class StateDirectory:
             with contextlib.suppress(OSError):  # the command may have put something beside the trace
                 path.rmdir()
         self._created.clear()
+        self._is_ours = False
 
 
 class AttemptDirectory(StateDirectory):

@@ -19,7 +19,7 @@ def test_an_unknown_engine_is_refused_with_those_there_are() -> None:
 
 
 def test_every_engine_is_surveyed() -> None:
-    assert [survey.name for survey in engines.survey()] == list(engines.names())
+    assert [*(survey.name for survey in engines.survey()), engines.AUTO] == list(engines.names())
 
 
 def test_a_refusal_names_cause_and_remedies() -> None:

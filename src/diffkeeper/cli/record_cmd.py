@@ -14,8 +14,7 @@ import click
 
 from diffkeeper import engines, recording
 from diffkeeper.cli.record_report import Report, strict_exit_code
-from diffkeeper.engines.ebpf import EbpfEngine
-from diffkeeper.engines.protocol import Engine
+from diffkeeper.engines import ebpf
 from diffkeeper.errors import CommandNotExecutableError, CommandNotFoundError, DiffkeeperError, RecordError
 from diffkeeper.launch import environment_at_start
 from diffkeeper.model.keeping import ALWAYS, POLICIES, Policy
@@ -155,7 +154,17 @@ class _Terminated(KeyboardInterrupt):
     help="Exit 125 if the command succeeded but the trace is not complete or was not verified.",
 )
 @click.option(
-    "--engine", type=click.Choice(engines.names()), default="ebpf", show_default=True, help="What catches the changes."
+    "--engine",
+    type=click.Choice(engines.names()),
+    default="ebpf",
+    show_default=True,
+    help="What catches the changes: ebpf is exact, watch needs no privileges and looks at the files, auto takes ebpf "
+    "where it can run, else watch.",
+)
+@click.option(
+    "--best-effort",
+    is_flag=True,
+    help="Run COMMAND whatever happens: with --engine auto, and without a recording where none can start.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as a JSON object, on stderr.")
 @click.option("--json-file", metavar="FILE", help="Also write that JSON object to FILE.")
@@ -178,6 +187,7 @@ def command(
     stall: bool,
     strict: bool,
     engine: str,
+    best_effort: bool,
     as_json: bool,
     json_file: str | None,
     quiet: bool,
@@ -196,7 +206,7 @@ def command(
     invoker = find_invoker()
 
     def record(directory: str | StateDirectory, policy: str | Policy) -> Outcome:
-        chosen = engines.choose(engine)
+        chosen = engines.choose(engines.AUTO if best_effort and engine == ebpf.NAME else engine)
         environment = _leave_sudo(chosen, invoker)
         return recording.record(
             command,
@@ -230,6 +240,10 @@ def command(
     except _OWN_CODES:
         raise
     except DiffkeeperError as error:
+        if best_effort:
+            report.say(f"not recorded: {error}")
+            variables = environment_at_start() if invoker is None else dict(invoker.environment)
+            return recording.run_unrecorded(command, environment=variables, timeout=timeout)
         raise RecordError(str(error)) from error  # whatever it would mean elsewhere
     except _Terminated as end:
         return 128 + end.number
@@ -257,12 +271,13 @@ def _end_by_signals_until_the_command_runs() -> None:
             signal.signal(number, end)
 
 
-def _leave_sudo(engine: Engine, invoker: Invoker | None) -> dict[bytes, bytes]:
+def _leave_sudo(choice: engines.Choice, invoker: Invoker | None) -> dict[bytes, bytes]:
     """Become the user who typed ``sudo diffkeeper``, once the helper has root; return the command's environment."""
     if invoker is None:
         return environment_at_start()
-    if isinstance(engine, EbpfEngine):
-        engine.prepare_for(invoker.uid, invoker.gid)
+    for engine in choice.engines:
+        if isinstance(engine, ebpf.EbpfEngine):
+            engine.prepare_for(invoker.uid, invoker.gid)
     become(invoker)
     return dict(invoker.environment)
 

@@ -116,10 +116,18 @@ def _counts(outcome: Outcome) -> str:
     if not outcome.facts.processed:
         return f"recorded for {taken}, {'NOT COMPLETE, ' if outcome.defects else ''}not yet processed."
     changes = counted(counters.get("changes", 0), "change", "changes")
+    if counters.get("looks"):
+        return _seen(outcome, changes, taken, completeness)
     files = counted(counters.get("files", 0), "file", "files")
     processes = counted(counters.get("processes", 0), "process", "processes")
     written = size(counters.get("bytes", 0))
     return f"{changes} to {files} by {processes} in {taken}, {written}, {completeness}{_verified(outcome)}."
+
+
+def _seen(outcome: Outcome, changes: str, taken: str, completeness: str) -> str:
+    """Return the counts of a recording that was made by looking at the files, which tells neither who nor how much."""
+    files = counted(outcome.facts.counters.get("files", 0), "file", "files")
+    return f"{changes} to {files} seen in {taken}, inexact, {completeness}{_verified(outcome)}."
 
 
 def ending(outcome: Outcome) -> str:

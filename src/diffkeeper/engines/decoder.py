@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from struct import Struct
 from struct import error as StructError
 
+from diffkeeper.engines import look_record
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.observation import (
     AttributeChanged,
@@ -74,6 +75,7 @@ _HOLE_REREAD, _HOLE_SETTLED = 3, 4
 HELD = 19
 ASYNC = 20
 MOUNT = 21
+LOOK = look_record.LOOK
 _MOUNTED = 1  # enum dk_mount_op
 _SEEN_IN_ROOT, _SEEN_ELSEWHERE = 1, 2
 _MORE = 512
@@ -382,4 +384,5 @@ _DECODERS: dict[int, Callable[[Decoder, bytes, int, int, Head], Observation]] = 
     HOLE: _hole,
     HELD: _held,
     ASYNC: _async,
+    LOOK: lambda decoder, payload, at, end, head: look_record.decode(payload, at, end, head),
 }

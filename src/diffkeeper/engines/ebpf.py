@@ -214,7 +214,9 @@ class EbpfEngine:
         message, _ = received
         if message["op"] == "failed":
             is_refusal = message["error"] == EngineUnavailableError.__name__
-            raise (EngineUnavailableError if is_refusal else RecordError)(message["message"])
+            if is_refusal:
+                raise EngineUnavailableError(f"{message['message']}\nwhat would work:\n  {_WITHOUT}")
+            raise RecordError(message["message"])
         return message
 
     def _take(self, message: protocol.Message) -> None:
@@ -236,12 +238,13 @@ class EbpfEngine:
 _HELPER_DIED = "the eBPF helper process ended unexpectedly"
 
 
+_WITHOUT = "diffkeeper record --engine watch -- COMMAND    (needs no privileges; inexact)"
+
+
 def survey() -> EngineSurvey:
     """Say whether eBPF recording can work here, without loading anything."""
-    refusal = _survey_platform()
-    if refusal is not None:
-        return refusal
-    return _survey_privileged() if helper_start.has_privileges() else _survey_sudo()
+    found = _survey_platform() or (_survey_privileged() if helper_start.has_privileges() else _survey_sudo())
+    return found if found.is_usable else EngineSurvey(NAME, False, found.reason, (*found.remedies, _WITHOUT))
 
 
 def _survey_platform() -> EngineSurvey | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Any
 
+from diffkeeper.engines import look_record
 from diffkeeper.model.observation import (
     AttributeChanged,
     Base,
@@ -24,6 +25,7 @@ from diffkeeper.model.observation import (
     HoleReread,
     Inode,
     LateData,
+    Looked,
     MappingChanged,
     MountChanged,
     NameChanged,
@@ -62,6 +64,7 @@ class Type(IntEnum):
     HELD = 19
     ASYNC = 20
     MOUNT = 21
+    LOOK = 24
 
 
 CHANNELS = ("ring", "table", "recursion", "queue", "probe", "decode")  # enum dk_lost_channel
@@ -337,4 +340,5 @@ _ENCODERS: dict[type[Observation], Callable[[Any], bytes]] = {
     HoleReread: _reread,
     Held: _held,
     RequestSeen: _request,
+    Looked: look_record.encode,
 }

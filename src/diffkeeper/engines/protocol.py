@@ -44,6 +44,9 @@ class EngineRequest:
     ring_bytes: int = RING_BYTES
     mapped_interval_ns: int = MAPPED_INTERVAL_NS
     held_pid: int = 0  # the future command, which may be held where more comes than can be taken; 0: it may not
+    places: tuple[tuple[bytes, bytes], ...] = ()  # (label, path) of each root, for engines without privileges
+    patterns: tuple[str, ...] = ()  # what the trace leaves out
+    trace_path: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

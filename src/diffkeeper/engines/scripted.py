@@ -5,23 +5,14 @@ It writes them through the wire format into the journal, so that everything behi
 
 from __future__ import annotations
 
-import os
-import struct
-import time
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 
 from diffkeeper.engines.encoder import encode
 from diffkeeper.engines.protocol import EngineFacts, EngineRequest, Progress
-from diffkeeper.errors import RecordError
+from diffkeeper.engines.segments import BATCH_BYTES, KIND_END, KIND_RECORDS, SegmentWriter
 from diffkeeper.model.observation import Observation
 
 NAME = "scripted"
-_HEADER = struct.Struct("<IHHQQQII")  # a batch of the journal: docs/trace-format.md
-_MAGIC = 0x31424B44
-_KIND_RECORDS = 1
-_KIND_END = 4
-_BATCH_BYTES = 1 << 20
 
 Script = Iterable[Observation] | Callable[[], Iterable[Observation]]
 
@@ -38,11 +29,7 @@ class ScriptedEngine:
         """
         self._is_live = is_live
         self._script = script
-        self._segments: list[tuple[int, int]] = []
-        self._trace_id = 0
-        self._sequence = 0
-        self._offset = 0
-        self._bytes = 0
+        self._writer = SegmentWriter()
         self.adopted = 0
 
     def prepare(self) -> None:
@@ -50,7 +37,7 @@ class ScriptedEngine:
 
     def begin(self, request: EngineRequest) -> None:
         """Remember where to write."""
-        self._trace_id = request.trace_id
+        self._writer.trace_id = request.trace_id
         self.add_segments(request.segments)
 
     def wait_until_started(self) -> EngineFacts:
@@ -66,7 +53,7 @@ class ScriptedEngine:
 
     def add_segments(self, segments: Sequence[tuple[int, int]]) -> None:
         """Take segments; the caller may close its descriptors."""
-        self._segments += [(number, os.dup(descriptor)) for number, descriptor in segments]
+        self._writer.add(segments)
 
     def hold(self, socket: int, images: int, trace_id: int, most: int) -> bool:
         """Hold nothing."""
@@ -78,20 +65,20 @@ class ScriptedEngine:
 
     def progress(self) -> Progress:
         """Return what was written; the first segment is in use."""
-        return Progress(self._sequence, self._bytes, max(0, len(self._segments) - 1))
+        return self._writer.progress()
 
     def stop(self, feed: Callable[[Progress], bool]) -> Progress:
         """Write everything."""
         pending = b""
         for observation in self._script() if callable(self._script) else self._script:
             record = encode(observation)
-            if pending and len(pending) + len(record) > _BATCH_BYTES:
-                self._write(_KIND_RECORDS, pending)
+            if pending and len(pending) + len(record) > BATCH_BYTES:
+                self._writer.write(KIND_RECORDS, pending)
                 pending = b""
             pending += record
         if pending:
-            self._write(_KIND_RECORDS, pending)
-        self._write(_KIND_END, b"{}")
+            self._writer.write(KIND_RECORDS, pending)
+        self._writer.write(KIND_END, b"{}")
         return self.progress()
 
     def release(self) -> None:
@@ -99,27 +86,4 @@ class ScriptedEngine:
 
     def close(self) -> None:
         """Close the segments."""
-        for _, descriptor in self._segments:
-            os.close(descriptor)
-        self._segments.clear()
-
-    def _write(self, kind: int, payload: bytes) -> None:
-        batch = self._batch(kind, payload)
-        padded = batch + b"\0" * (-len(batch) % 8)
-        if self._offset + len(padded) > self._room():
-            os.close(self._segments.pop(0)[1])
-            self._offset = 0
-            if not self._segments:
-                raise RecordError("the script is longer than the segments at hand")
-        os.pwrite(self._segments[0][1], padded, self._offset)
-        self._offset += len(padded)
-        self._bytes += len(padded)
-
-    def _room(self) -> int:
-        return os.fstat(self._segments[0][1]).st_size
-
-    def _batch(self, kind: int, payload: bytes) -> bytes:
-        self._sequence += 1
-        fields = (_MAGIC, kind, 0, self._trace_id, self._sequence, time.monotonic_ns(), len(payload))
-        crc = zlib.crc32(payload, zlib.crc32(_HEADER.pack(*fields, 0)))
-        return _HEADER.pack(*fields, crc) + payload
+        self._writer.close()

@@ -40,6 +40,7 @@ class Kind(IntEnum):
     SETFLAGS = 28  # chattr: flags of the inode, or its project number; no part of the tree
     HELD = 29  # the recorded processes were held, from enter_ns on, as more came than could be taken
     MOUNT = 30  # another tree is seen at a directory, or no more; no part of the tree
+    CHANGED = 32  # found by a look: nobody saw what made it so, nor when between enter_ns and t_ns
 
 
 # Event.detail of a RESYNC: 0, metadata or a name was corrected; or a name is gone; the bytes are replaced; an extended
@@ -49,6 +50,10 @@ RESYNC_REMOVED, RESYNC_CONTENT, RESYNC_XATTR, RESYNC_NO_XATTR, RESYNC_CONFIRMED,
 
 # Event.detail of a MKNOD: it took no access control list from its directory, as others do (a whiteout on XFS).
 INHERITS_NOTHING = 1
+
+# Event.detail of a CHANGED: one of those but for RESYNC_CONFIRMED, or: it was not there at the look before; it was
+# there under another name.
+LOOK_APPEARED, LOOK_MOVED = 7, 8
 
 # Event.detail of a MOUNT (``text`` is the kind of file system): what is seen there is not recorded, or it is, under its
 # own path below a root; or nothing is mounted there any more; or another mount namespace alone sees it.
@@ -112,7 +117,7 @@ class Event:
     node: int = 0
     parent: int = 0
     name: bytes = b""
-    parent2: int = 0  # RENAME, EXCHANGE, LINK: where the name went
+    parent2: int = 0  # RENAME, EXCHANGE, LINK, CHANGED: where the name went
     name2: bytes = b""
     replaced: int = 0  # RENAME: the node that lost its name to this one; EXCHANGE: the other node
     path: bytes = b""

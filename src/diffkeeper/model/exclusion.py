@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from diffkeeper.model.blobs import BlobSink
-from diffkeeper.model.event import Event, Kind, Mark
+from diffkeeper.model.event import LOOK_APPEARED, LOOK_MOVED, RESYNC_CONTENT, Event, Kind, Mark
 from diffkeeper.model.extents import HOLE, UNKNOWN
 from diffkeeper.model.held import HeldBytes
 from diffkeeper.model.node import Node
@@ -24,10 +24,11 @@ _Place = tuple[int, bytes]  # number of the directory, name
 _MOST_ZEROS = 1 << 20  # of holes that are copied as zeros
 _NAMING = frozenset(
     {Kind.CREATE, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.LINK, Kind.UNLINK, Kind.RMDIR, Kind.RENAME, Kind.EXCHANGE}
-    | {Kind.IMPORT, Kind.EXPORT, Kind.RESYNC}
+    | {Kind.IMPORT, Kind.EXPORT, Kind.RESYNC, Kind.CHANGED}
 )
 _MAKING = frozenset({Kind.CREATE, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD})
 _REMOVING = frozenset({Kind.UNLINK, Kind.RMDIR, Kind.EXPORT})
+_REMOVED_BY_DETAIL = frozenset({Kind.RESYNC, Kind.CHANGED})
 _ALWAYS_SHOWN = frozenset({Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.GAP, Kind.HELD})
 
 
@@ -196,7 +197,7 @@ class Exclusion:
         if self._is_plain(event, places):
             self._pass(event)
         self._reconcile(event, places)
-        if event.kind in (Kind.RENAME, Kind.EXCHANGE):
+        if event.kind == Kind.EXCHANGE or _is_move(event):
             self._reconcile_below(event, [event.node, event.replaced])
         for number in sorted(concerned):
             self._refresh(event, number)
@@ -206,7 +207,7 @@ class Exclusion:
         node, shown = self._whole.nodes.get(event.node), self.shown.nodes.get(event.node)
         if event.kind == Kind.LINK and shown is not None and (event.parent, event.name) not in shown.names:
             changes = {"parent": 0, "name": b"", "path": self.shown.path_of(shown)}
-        elif event.kind == Kind.RENAME and not self._is_shown(event.replaced):
+        elif _is_move(event) and not self._is_shown(event.replaced):
             changes = {"replaced": 0}
         elif event.kind in _REMOVING and node is not None and node.names:
             changes = {"meta": replace(node.meta, nlink=max(1, node.meta.nlink))}  # it lives on, perhaps unseen
@@ -214,7 +215,7 @@ class Exclusion:
 
     def _is_plain(self, event: Event, places: list[_Place]) -> bool:
         """Say whether the shown tree may apply an event as it is."""
-        if event.kind in _REMOVING or (event.kind == Kind.RESYNC and event.detail == RESYNC_REMOVED):
+        if event.kind in _REMOVING or (event.kind in _REMOVED_BY_DETAIL and event.detail == RESYNC_REMOVED):
             return bool(places) and self._child(self.shown, places[0]) is not None
         if not all(self._want(place) is not None for place in places if place != _old_place(event)):
             return False
@@ -222,7 +223,7 @@ class Exclusion:
             return bool(places) and (self._is_shown(event.node) or self._is_fresh(event.node))
         if not self._is_shown(event.node):
             return False
-        if event.kind == Kind.RENAME:
+        if _is_move(event):
             return self._child(self.shown, places[0]) is self.shown.nodes[event.node]
         return event.kind != Kind.EXCHANGE or (
             self._child(self.shown, places[0]) is self.shown.nodes[event.node]
@@ -284,7 +285,8 @@ class Exclusion:
         whole = self._whole.nodes.get(have.number)
         self._make(
             cause,
-            Kind.EXPORT,
+            *_instead(cause, Kind.EXPORT),
+            detail=RESYNC_REMOVED if cause.kind == Kind.CHANGED else 0,
             node=have.number,
             parent=place[0],
             name=place[1],
@@ -298,6 +300,11 @@ class Exclusion:
     def _gain(self, cause: Event, place: _Place, want: Node) -> None:
         if not self._is_shown(want.number):
             self._reveal(cause, place, want)
+            return
+        if cause.kind == Kind.CHANGED:
+            fields: dict[str, Any] = {"parent": place[0], "name": place[1], "path": self._path_of(place)}
+            fields |= {"meta": want.meta, "size": want.size, "parent_mtime_ns": self._mtime_ns(place[0])}
+            self._make(cause, *_instead(cause, Kind.LINK), node=want.number, **fields)
             return
         self._make(
             cause,
@@ -337,15 +344,16 @@ class Exclusion:
             return
         if node.number in self._masked:
             self._masked.discard(node.number)
-            self._make(cause, Kind.TRUNCATE, node=node.number, meta=node.meta)
+            if cause.kind != Kind.CHANGED:
+                self._make(cause, Kind.TRUNCATE, node=node.number, meta=node.meta)
         data = self.sink.store_all(node) if node.content is not None else ()
         length = sum(piece.length for piece in data if piece.blob != UNKNOWN)
         is_import = cause.kind == Kind.IMPORT and cause.node == node.number
         marks = _marks_of(node, any(piece.blob == UNKNOWN for piece in data)) | (cause.marks if is_import else 0)
         self._make(
             cause,
-            Kind.IMPORT,
-            marks,
+            *_instead(cause, Kind.IMPORT, marks),
+            detail=self._detail(cause, node),
             node=node.number,
             parent=place[0],
             name=place[1],
@@ -360,11 +368,16 @@ class Exclusion:
         )
         self._complete(cause, node)
 
+    def _detail(self, cause: Event, node: Node) -> int:
+        if cause.kind != Kind.CHANGED:
+            return 0
+        return RESYNC_CONTENT if node.number in self.shown.nodes else LOOK_APPEARED
+
     def _complete(self, cause: Event, node: Node) -> None:
         """Tell of a revealed node what an IMPORT cannot: holes and extended attributes."""
         shown = self.shown.nodes[node.number]
         fields: dict[str, Any] = {"node": node.number, "path": self.shown.path_of(shown), "meta": node.meta}
-        for hole in _holes(node):
+        for hole in _holes(node) if cause.kind != Kind.CHANGED else ():
             place = {"offset": hole[0], "length": hole[1], "size": node.size}
             self._make(cause, Kind.FALLOCATE, detail=PUNCH_HOLE | KEEP_SIZE, **place, **fields)
         for name in shown.xattrs.keys() - node.xattrs.keys():
@@ -383,7 +396,7 @@ class Exclusion:
         if node is None or shown is None or not self._is_shown(number) or node.meta == shown.meta:
             return
         path = self.shown.path_of(shown)
-        self._make(cause, Kind.CLOSE, node=number, path=path, meta=node.meta, size=node.size)
+        self._make(cause, *_instead(cause, Kind.CLOSE), node=number, path=path, meta=node.meta, size=node.size)
 
 
 def _places(event: Event) -> list[_Place]:
@@ -396,7 +409,16 @@ def _places(event: Event) -> list[_Place]:
 
 def _old_place(event: Event) -> _Place | None:
     """Return the name that need not lead anywhere after an event."""
-    return (event.parent, event.name) if event.kind == Kind.RENAME else None
+    return (event.parent, event.name) if _is_move(event) else None
+
+
+def _is_move(event: Event) -> bool:
+    return event.kind == Kind.RENAME or (event.kind == Kind.CHANGED and event.detail == LOOK_MOVED)
+
+
+def _instead(cause: Event, kind: Kind, marks: Mark | int = 0) -> tuple[Kind, Mark | int]:
+    """Return kind and marks of an event that stands for another: of what was looked at nobody saw what happened."""
+    return (Kind.CHANGED, marks | Mark.INEXACT) if cause.kind == Kind.CHANGED else (kind, marks)
 
 
 def _holes(node: Node) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from diffkeeper.model.event import Event, Kind, Mark, Meta
 from diffkeeper.model.node import GENERATION_UNKNOWN, Identity, Node
-from diffkeeper.model.observation import Flag, Inode, Observation
+from diffkeeper.model.observation import Flag, Inode, Looked, Observation
 from diffkeeper.model.process import ProcessTable
 from diffkeeper.model.tree import Tree
 
@@ -109,7 +109,9 @@ class Ledger:
             self._out.append(event)
 
     def process_of(self, observation: Observation) -> int:
-        """Return the key of the process that an observation is about."""
+        """Return the key of the process that an observation is about, 0 where nobody knows."""
+        if not observation.pid and isinstance(observation, Looked):
+            return 0
         is_outsider = bool(int(observation.flags) & _OUTSIDER)
         return self.table.key_of(observation.pid, observation.t_ns - self.start_ns, is_outsider)
 
@@ -174,7 +176,7 @@ class Ledger:
     def _forget_paths(self, event: Event) -> None:
         node = self.tree.nodes.get(event.node)
         if node is not None and node.is_directory:
-            if event.kind in _MOVES:
+            if event.kind in _MOVES or (event.kind == Kind.CHANGED and event.name2):
                 self._paths.clear()
             return
         for number in (event.node, event.replaced):

@@ -363,6 +363,47 @@ class Sampled(Observation):
     spent_ns: int
 
 
+class LookOp(IntEnum):
+    """Say what a look at the files told."""
+
+    BYTES = 1  # part of a file's bytes; FOUND of the same inode follows at once
+    FOUND = 2  # the entry is there
+    GONE = 3  # it is not
+    ROUND = 4  # all was looked at that is below the roots
+    FAILED = 5  # it could not be looked at
+
+
+class Read(IntEnum):
+    """Say what a look told of the bytes of a regular file."""
+
+    AS_KNOWN = 0  # nothing is new
+    EXTENTS = 1  # those that came replace what was there, the rest is as it was
+    WHOLE = 2  # those that came are all; where none came there are zeros
+    UNREADABLE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Looked(Observation):
+    """Report what a look at an entry told: what it was at ``t_ns``, and not who or what made it so.
+
+    Whatever is new of it came to be after ``enter_ns``. ``name`` is empty for a root. ``parent2`` and ``name2`` are
+    where the entry was found before; mtimes are those of the two directories, 0 where they were not looked at.
+    """
+
+    op: LookOp
+    inode: Inode
+    parent: Base
+    name: bytes
+    parent_mtime_ns: int = 0
+    parent2: Base = Base(0, 0, 0)
+    name2: bytes = b""
+    parent2_mtime_ns: int = 0
+    read: Read = Read.AS_KNOWN
+    offset: int = 0
+    data: bytes = b""  # of BYTES; of FOUND the target of a symlink
+    xattrs: tuple[tuple[bytes, bytes], ...] | None = None  # None: not looked at
+
+
 @dataclass(frozen=True, slots=True)
 class HoleFound(Observation):
     """Report ``count`` changes, from ``enter_ns`` to ``exit_ns``, that no recorded call explains.

@@ -18,6 +18,7 @@ from diffkeeper.model.holes import Holes
 from diffkeeper.model.imports import Importer
 from diffkeeper.model.late import Late
 from diffkeeper.model.ledger import DOUBTS, Ledger, meta_of
+from diffkeeper.model.looks import Looks
 from diffkeeper.model.naming import Naming
 from diffkeeper.model.node import Node
 from diffkeeper.model.observation import (
@@ -35,6 +36,7 @@ from diffkeeper.model.observation import (
     HoleReread,
     Inode,
     LateData,
+    Looked,
     Lost,
     MountChanged,
     NameChanged,
@@ -90,6 +92,7 @@ class Resolver:
         self._ledger.on_doubt = self._doubts.add_all
         self._settling = Settling(self._ledger, self._doubts, self._content)
         self._holes = Holes(self._ledger, self._importer)
+        self._looks = Looks(self._ledger, self._content)
         self._output_offsets: dict[int, int] = {}
         self._lost_of_unknown: dict[Base, int] = {}
         self.counters = self._ledger.counters
@@ -113,6 +116,7 @@ class Resolver:
             MountChanged: self._mount_changed,
             Sampled: self._sampled,
             Held: self._held,
+            Looked: lambda seen, late, is_exact: self._looks.take(seen),
         }
 
     @property

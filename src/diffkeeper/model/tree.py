@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from diffkeeper.model import attributes
 from diffkeeper.model.event import (
     INHERITS_NOTHING,
+    LOOK_APPEARED,
+    LOOK_MOVED,
     RESYNC_CONFIRMED,
     RESYNC_CONTENT,
     RESYNC_EXTENT,
@@ -158,7 +160,8 @@ class Tree(Namespace):
             return None
         mode = _DEFAULT_MODES.get(event.kind, stat.S_IFREG | 0o644)
         meta = event.meta or Meta(mode, 0, 0, 0)
-        content = ExtentMap.unknown(event.size) if event.size > 0 else None
+        is_told = event.kind == Kind.CHANGED  # what no data covers is a hole then
+        content = ExtentMap.unknown(event.size) if event.size > 0 and not is_told else None
         target = event.text if stat.S_ISLNK(meta.mode) else b""
         return self.insert(Node(event.node, NO_IDENTITY, meta, content=content, target=target))
 
@@ -174,7 +177,7 @@ class Tree(Namespace):
         gone = self.detach(event.parent, event.name)
         if gone is not None:
             gone.meta = event.meta if gone is node and event.meta is not None else _relinked(gone, -1)
-            self._release_if_elsewhere(gone, event.kind == Kind.EXPORT)
+            self._release_if_elsewhere(gone, event.kind in (Kind.EXPORT, Kind.CHANGED))
         if node is not None:
             self._changed(event, node)
 
@@ -209,6 +212,17 @@ class Tree(Namespace):
         else:
             self._make(event)
             self._resync_content(event)
+
+    def _looked(self, event: Event) -> None:
+        if event.detail == LOOK_MOVED:
+            self._rename(event)
+        elif event.detail == LOOK_APPEARED:
+            self._make(event)
+            node = self.nodes.get(event.node)
+            if node is not None and node.content is not None:
+                node.content.truncate(event.size)
+        else:
+            self._resync(event)
 
     def _resync_xattr(self, event: Event) -> None:
         node = self.nodes.get(event.node)
@@ -329,6 +343,7 @@ def _by_kind() -> list[_Handler | None]:
         Kind.RENAME: Tree._rename,
         Kind.EXCHANGE: Tree._exchange,
         Kind.RESYNC: Tree._resync,
+        Kind.CHANGED: Tree._looked,
         Kind.GAP: Tree._gap,
     }
     handlers |= dict.fromkeys((Kind.CREATE, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.IMPORT), Tree._make)

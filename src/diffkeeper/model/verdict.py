@@ -15,6 +15,7 @@ _DOUBTS = {
     "ambiguous": "events are not certain as to file or offset",
     "inexact": "writes were read later than they were made",
     "unknown": "events have bytes that nobody read",
+    "unlooked": "entries could not be looked at",
     "unexplained": "changes that no recorded call explains were read again",
     "unexplained_unread": "changes that no recorded call explains could not be read again",
     "late": "events were recorded out of order",
@@ -23,6 +24,12 @@ _DOUBTS = {
     "baseline_unread": "files could not be read for the baseline",
     "no_before_image": "files were changed, and their bytes from before were not kept",
 }
+
+
+_LOOKED = {**_DOUBTS, "inexact": "changes were seen by looking at the files: what was between two looks is not known"}
+"""The same of a recording that was made by looking at the files."""
+
+_ONLY_LOOKED = {"looks": "looks at all files found no change: what was between two of them is not known"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,8 @@ def judge(
     """
     gaps = tuple(_lost(counters))
     losses = [*gaps, *_counted(counters, _LOSSES), *dict.fromkeys(map(str, failures))]
-    doubts = list(_counted(counters, _DOUBTS))
+    doubts = list(_counted(counters, _LOOKED if counters.get("looks") else _DOUBTS))
+    doubts += [] if counters.get("inexact") else _counted(counters, _ONLY_LOOKED)
     end = "the recording broke off: what was not journaled by then is missing" if is_broken else ""
     if said is False and not losses and not doubts:
         losses.append("the recorder could not observe everything")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from diffkeeper.model.event import Data
 from diffkeeper.model.process import Process
 from diffkeeper.model.resolve import Resolver
 
@@ -20,6 +21,7 @@ def state_of(resolver: Resolver) -> dict[str, Any]:
         "written": sorted(resolver._content.written),
         "output_offsets": resolver._output_offsets,
         "keys": ledger.table._keys,
+        "pieces": [(one.offset, one.length, one.blob, one.start) for one in resolver._looks.pieces],
     }
 
 
@@ -32,5 +34,6 @@ def restore(resolver: Resolver, state: Mapping[str, Any], processes: Iterable[Pr
     ledger.counters.update(state["counters"])
     resolver._content.written.update(state["written"])
     resolver._output_offsets.update({int(stream): int(at) for stream, at in state["output_offsets"].items()})
+    resolver._looks.pieces += [Data(*map(int, piece)) for piece in state.get("pieces", ())]
     ledger.table.processes.update({process.key: process for process in processes})
     ledger.table._keys.update({int(pid): int(key) for pid, key in state["keys"].items()})

@@ -13,7 +13,7 @@ from diffkeeper.model.values import dataclass
 
 CHANGE_KINDS = FILE_KINDS - {Kind.CLOSE, Kind.GAP, Kind.RESYNC, Kind.MOUNT}
 _WRITING = (Kind.WRITE, Kind.COPY)
-_CHANGING_BYTES = frozenset({Kind.WRITE, Kind.COPY, Kind.TRUNCATE, Kind.FALLOCATE, Kind.IMPORT})
+_CHANGING_BYTES = frozenset({Kind.WRITE, Kind.COPY, Kind.TRUNCATE, Kind.FALLOCATE, Kind.IMPORT, Kind.CHANGED})
 _MARK_NAMES = {
     Mark.OUTSIDER: "outsiders",
     Mark.AMBIGUOUS: "ambiguous",
@@ -78,7 +78,7 @@ class Totals:
             "events": self.events,
             "changes": self.changes,
             "files": len(self.nodes - {0}),
-            "processes": len(self.processes),
+            "processes": len(self.processes - {0}),
             "bytes": self.bytes_written,
             **marked,
         }

@@ -13,6 +13,8 @@ from functools import lru_cache
 
 from diffkeeper.model.clock import bracketed, rfc3339
 from diffkeeper.model.event import (
+    LOOK_APPEARED,
+    LOOK_MOVED,
     MOUNT_ELSEWHERE,
     MOUNT_ENDS,
     MOUNT_SHOWS,
@@ -216,6 +218,13 @@ def _resynced(line: Line) -> str:
     return _with_size(line)
 
 
+def _looked(line: Line) -> str:
+    event = line.event
+    if event.detail == LOOK_MOVED:
+        return _moved(line) if line.event.meta is None or stat.S_ISREG(line.event.meta.mode) else _linked(line)
+    return f"{_with_size(line)} appeared" if event.detail == LOOK_APPEARED else _resynced(line)
+
+
 def _held(line: Line) -> str:
     return f"{(line.event.t_ns - line.event.enter_ns) / 1e6:.1f} ms"
 
@@ -248,6 +257,7 @@ _DETAILS: dict[Kind, Callable[[Line], str]] = {
     Kind.GAP: _lost,
     Kind.HELD: _held,
     Kind.RESYNC: _resynced,
+    Kind.CHANGED: _looked,
     Kind.EXCHANGE: _exchanged,
     Kind.EXPORT: _left,
     Kind.SETFLAGS: _flags,

@@ -16,6 +16,8 @@ from enum import Enum
 from diffkeeper.model.answers import Change, Entry, TraceInfo
 from diffkeeper.model.clock import rfc3339
 from diffkeeper.model.event import (
+    LOOK_APPEARED,
+    LOOK_MOVED,
     MOUNT_ELSEWHERE,
     MOUNT_ENDS,
     MOUNT_SHOWS,
@@ -44,6 +46,8 @@ _READINGS = {
     RESYNC_NO_XATTR: "xattr_gone",
     RESYNC_CONFIRMED: "confirmed",
     RESYNC_EXTENT: "extent",
+    LOOK_APPEARED: "appeared",
+    LOOK_MOVED: "moved",
 }
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -190,7 +194,7 @@ def _particulars(line: Line) -> Json:
             return {"duration_ns": event.t_ns - event.enter_ns}
         case Kind.GAP:
             return _loss(event)
-        case Kind.RESYNC:
+        case Kind.RESYNC | Kind.CHANGED:
             return _reading(event)
         case _:
             return {}

@@ -12,6 +12,7 @@ from diffkeeper.reporters.output import Output
 from diffkeeper.reporters.pages import prefixes
 from diffkeeper.reporters.values import Line, Page, Timeline, completeness, ending
 
+_CHANGED = int(Kind.CHANGED)
 _COLUMN = 55  # where the fixed part ends, unless it is longer; what is added to its right begins two further
 _MILLISECOND_NS = 1_000_000
 _MAPPED = int(Mark.MAPPED)
@@ -30,6 +31,7 @@ _STYLE_OF_KIND = {
     Kind.EXPORT: "red",
     Kind.RENAME: "blue",
     Kind.EXCHANGE: "blue",
+    Kind.CHANGED: "yellow",
     Kind.GAP: "bold red",
     Kind.RESYNC: "magenta",
     Kind.MOUNT: "magenta",
@@ -96,7 +98,7 @@ class _Rows:
         fields = ("kind", "t_ns", "process", "pid", "marks")
         kinds, times, keys, pids, marks = (page.columns.column(field) for field in fields)
         first, last_change = page.columns.first, self._timeline.last_change
-        since = self._since(page, marks)
+        since = self._since(page, kinds, marks)
         quick, lines = not self._output.is_coloured, list[str]()
         millisecond, instant, known, process = None, "", None, ""
         for row, prefix in zip(page.rows, prefixes(page, self._timeline.line_of), strict=True):
@@ -112,9 +114,9 @@ class _Rows:
             lines.append(self._quick % (prefix, first + row, instant, process))
         return lines
 
-    def _since(self, page: Page, marks: Sequence[int]) -> dict[int, int]:
-        """Return for rows that were found in a mapping how long before they may have been stored."""
-        rows = [row for row in page.rows if marks[row] & _MAPPED] if any(marks) else []
+    def _since(self, page: Page, kinds: Sequence[int], marks: Sequence[int]) -> dict[int, int]:
+        """Return for rows that were found, by a look or in a mapping, how long before it may have come to be so."""
+        rows = [row for row in page.rows if marks[row] & _MAPPED or kinds[row] == _CHANGED] if any(marks) else []
         events = page.columns.take(rows) if rows else ()
         return {row: event.t_ns - event.enter_ns for row, event in zip(rows, events, strict=True)}
 
@@ -123,6 +125,8 @@ class _Rows:
         tail = self._labels(marks) if marks else ""
         if marks & _MAPPED:
             tail += f" within {duration(since_ns)}"  # stored at some time in that
+        elif kind == _CHANGED:
+            tail += f" changed between scans, within {duration(since_ns)}"
         if number == self._timeline.last_change:
             tail += self._marker
         if not self._output.is_coloured:

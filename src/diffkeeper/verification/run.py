@@ -29,6 +29,7 @@ def verify(processor: Processor, trace_dir: Path) -> Verification:
         Repair(state),
         stopped_ns=facts.stopped_realtime_ns,
         has_all_bytes=facts.baseline == "full",
+        confirms=not facts.engine_facts.get("by_looking"),
         is_in_doubt=any(TREE_IN_DOUBT in tree.nodes[number].inexact for _, number in tree.roots),
     )
     left_out = _left_out(facts, trace_dir)

@@ -50,12 +50,13 @@ class Sweep:
 
     def __init__(
         self, nodes: Mapping[int, Node], touched: Touched, blobs: BlobSource, repair: Repair, *,
-        stopped_ns: int, has_all_bytes: bool, is_in_doubt: bool = False,
+        stopped_ns: int, has_all_bytes: bool, is_in_doubt: bool = False, confirms: bool = True,
     ) -> None:  # fmt: skip
         """Judge by ``stopped_ns``, the time of CLOCK_REALTIME_COARSE at which the engine was stopped.
 
         Without ``has_all_bytes`` the trace need not hold the bytes of files that nobody wrote. ``is_in_doubt``: changes
-        of which nothing is known were lost; what differs is explained by that.
+        of which nothing is known were lost; what differs is explained by that. ``confirms``: say of what was in doubt
+        and is right that it is so; without it, only of roots.
         """
         self.result = Verification()
         self._nodes = nodes
@@ -65,6 +66,7 @@ class Sweep:
         self._stopped_ns = stopped_ns
         self._has_all_bytes = has_all_bytes
         self._is_in_doubt = is_in_doubt
+        self._confirms = confirms
         self._groups = LinkGroups()
 
     def root(self, live: LiveRoot, node: Node, label: bytes) -> None:
@@ -164,7 +166,7 @@ class Sweep:
         known, live = self._xattrs(place, node)
         if not found and known == live:
             self.result.entries += 1
-            if node.inexact:
+            if node.inexact and self._confirms:
                 self._repair.confirm(node, place.path, place.status)
             return node
         if not self._is_settled_now(place):
@@ -173,7 +175,7 @@ class Sweep:
         if found:
             self._repair.metadata(node, place.path, place.status)
         self._repair.xattrs(node, place.path, live, known)
-        if node.inexact:
+        if node.inexact and self._confirms:
             self._repair.confirm(node, place.path, place.status)
         return node
 
@@ -190,7 +192,7 @@ class Sweep:
                 elif found:
                     self._repair.metadata(node, place.path, place.status)
                 self._repair.xattrs(node, place.path, live, known)
-                if node.inexact and same == Match.SAME and fd >= 0:
+                if node.inexact and same == Match.SAME and fd >= 0 and self._confirms:
                     self._repair.confirm(node, place.path, place.status)
             elif fd < 0 or same == Match.UNKNOWN:
                 self.result.not_verified += 1
@@ -200,7 +202,7 @@ class Sweep:
 
     def _right(self, place: _Place, node: Node) -> None:
         is_in_doubt = bool(node.inexact)
-        if is_in_doubt:
+        if is_in_doubt and self._confirms:
             self.result.confirmed += 1
             self._repair.confirm(node, place.path, place.status)
         if is_in_doubt or node.number in self._touched.nodes:
