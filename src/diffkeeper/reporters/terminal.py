@@ -105,7 +105,7 @@ class _Rows:
             if (keys[row], pids[row]) != known:
                 known = keys[row], pids[row]
                 process = self._processes.get(known) or self._process(*known)
-            if marks[row] or not quick or first + row == last_change:
+            if marks[row] or not quick or first + row == last_change or kinds[row] == _CHANGED:
                 since_ns = since.get(row, 0)
                 lines.append(self._row(prefix, kinds[row], first + row, times[row], process, marks[row], since_ns))
                 continue
@@ -116,7 +116,8 @@ class _Rows:
 
     def _since(self, page: Page, kinds: Sequence[int], marks: Sequence[int]) -> dict[int, int]:
         """Return for rows that were found, by a look or in a mapping, how long before it may have come to be so."""
-        rows = [row for row in page.rows if marks[row] & _MAPPED or kinds[row] == _CHANGED] if any(marks) else []
+        has_some = any(marks) or _CHANGED in kinds
+        rows = [row for row in page.rows if marks[row] & _MAPPED or kinds[row] == _CHANGED] if has_some else []
         events = page.columns.take(rows) if rows else ()
         return {row: event.t_ns - event.enter_ns for row, event in zip(rows, events, strict=True)}
 
