@@ -8,7 +8,7 @@
 
 enum { SOCKETCALL_BIND = 2 };
 
-/* loff_t stands in two registers, low half first. */
+/* loff_t stands in two registers, low half first, of little-endian tasks. */
 static __always_inline u64 joined(u64 low, u64 high)
 {
 	return low | high << 32;
@@ -35,23 +35,24 @@ __noinline int widen(struct call_args *args, u32 number)
 		return 0;
 	a = args->a;
 	args->is_compat = 1;
-	switch (number) {
-	case I386_SOCKETCALL:
+	if (args->call == CALL_SOCKETCALL)
 		args->call = bound_by_socketcall(a);
+	switch (number) {
+	case NR32_pwrite64:
+		a[3] = joined(a[3 + LOFF_SKIPS], a[4 + LOFF_SKIPS]);
 		break;
-	case I386_PWRITE64:
-	case I386_PWRITEV:
-	case I386_PWRITEV2:
+	case NR32_pwritev:
+	case NR32_pwritev2:
 		a[3] = joined(a[3], a[4]);
 		break;
-	case I386_SENDFILE:
+	case NR32_sendfile:
 		args->has_short_offset = 1;
 		break;
-	case I386_TRUNCATE64:
-	case I386_FTRUNCATE64:
-		a[1] = joined(a[1], a[2]);
+	case NR32_truncate64:
+	case NR32_ftruncate64:
+		a[1] = joined(a[1 + LOFF_SKIPS], a[2 + LOFF_SKIPS]);
 		break;
-	case I386_FALLOCATE:
+	case NR32_fallocate:
 		a[2] = joined(a[2], a[3]);
 		a[3] = joined(a[4], a[5]);
 		break;

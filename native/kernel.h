@@ -132,10 +132,6 @@ typedef struct {
 	int counter;
 } atomic_t;
 
-struct pt_regs {
-	unsigned long bp, bx, r10, r9, r8, ax, cx, dx, si, di, orig_ax;
-} core;
-
 struct btrfs_root {
 	u32 anon_dev;
 } core;
@@ -371,7 +367,12 @@ struct linux_binprm {
 
 enum { FMODE_WRITE = 2, FMODE_CREATED = 1 << 20 };
 enum { O_ACCMODE = 3, O_NONBLOCK = 04000, EAGAIN = 11 };
-enum { O_CREAT = 0100, O_TRUNC = 01000, O_APPEND = 02000, O_DIRECT = 040000, O_TMPFILE_BIT = 020000000 };
+enum { O_CREAT = 0100, O_TRUNC = 01000, O_APPEND = 02000, O_TMPFILE_BIT = 020000000 };
+#if defined(DK_ARCH_ARM64)
+enum { O_DIRECT = 0200000 }; /* arch/arm64/include/uapi/asm/fcntl.h; the other flags that are used are generic */
+#else
+enum { O_DIRECT = 040000 };
+#endif
 enum { AT_FDCWD = -100, AT_REMOVEDIR = 0x200, RENAME_WHITEOUT = 4 };
 enum { AF_UNIX = 1 };
 enum { SEEK_CUR = 1, SEEK_END = 2 };

@@ -97,7 +97,7 @@ int enter(u64 *ctx)
 	if (number >= CALL_TABLE_SIZE || (is_quiet(calls[number]) && !calls_32[number]))
 		return 0;
 	task = bpf_get_current_task_btf();
-	if (!take_args(&args, regs, number, task->thread_info.status & TS_COMPAT) || is_quiet(args.call))
+	if (!take_args(&args, regs, number, IS_32_BIT(task, regs)) || is_quiet(args.call))
 		return 0;
 	call = args.call;
 	if (call >= CALL_CLOSE && call <= CALL_LAST_MAPPING) {
@@ -176,7 +176,7 @@ int leave(u64 *ctx)
 
 	task = bpf_get_current_task_btf();
 	if (number >= CALL_TABLE_SIZE || (!calls[number] && !calls_32[number]) ||
-		!take_args(&args, regs, number, task->thread_info.status & TS_COMPAT) || args.call == CALL_CLOSE) {
+		!take_args(&args, regs, number, IS_32_BIT(task, regs)) || args.call == CALL_CLOSE) {
 		leave_unrecorded();
 		return 0;
 	}

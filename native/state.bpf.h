@@ -7,8 +7,12 @@
 
 /* Settings, written before load. */
 
+/* What a processor lacks is number 0 in the table, and CALL_NONE each time. */
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Winitializer-overrides"
 const volatile u8 calls[CALL_TABLE_SIZE] = {CALL_NUMBERS};
 const volatile u8 calls_32[CALL_TABLE_SIZE] = {CALL_NUMBERS_32};
+#pragma clang diagnostic pop
 const volatile struct dk_settings settings SEC(".rodata.settings") = {.ring_bytes = 1 << 26, .has_touch_hooks = 1};
 
 enum { OUTSIDE = 0, INSIDE = 1, UNKNOWN = 2 };

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _LIBRARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_native.so")
 _BTF = "/sys/kernel/btf/vmlinux"
 # linux/capability.h: what loading, attaching and reading back need. CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
+# What native/ is compiled for, and counts a page as; kernels for arm64 come with larger pages too.
+_MACHINES, _PAGE_BYTES = ("x86_64", "aarch64"), 4096
 _CAPABILITIES = {"CAP_DAC_READ_SEARCH": 2, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 _LOST_CHANNELS = ("ring", "table", "recursion", "queue", "probe", "decode")
 _MAX_FILLED = 256
@@ -385,13 +387,25 @@ def refusal(*, with_privileges: bool = True) -> str | None:
         return f"eBPF exists on Linux only, and this is {sys.platform}"
     library = _load()
     if library is None:
-        return "this installation of diffkeeper was built without the eBPF engine (no compiler was found)"
+        return f"this installation of diffkeeper was built without the eBPF engine ({_why_left_out()})"
+    if (page_bytes := os.sysconf("SC_PAGE_SIZE")) != _PAGE_BYTES:
+        return f"this kernel's pages have {page_bytes} bytes, and the eBPF engine knows {_PAGE_BYTES} only"
     if not os.path.exists(_BTF):
         return f"the kernel has no BTF ({_BTF} is missing): it must be built with CONFIG_DEBUG_INFO_BTF=y"
     message = ctypes.create_string_buffer(512)
     if library.dk_probe_library(message, len(message)):
         return message.value.decode(errors="replace")
     return missing_privileges() if with_privileges else None
+
+
+def _why_left_out() -> str:
+    """Say why the library is missing on Linux: there is none for this processor, or it was not compiled."""
+    if sys.byteorder == "big":
+        return "it is for little-endian processors, and this one is big-endian"
+    machine = os.uname().machine
+    if machine not in _MACHINES:
+        return f"it is for {' and '.join(_MACHINES)}, and this is {machine}"
+    return "no compiler was found"
 
 
 def missing_privileges() -> str | None:

@@ -256,9 +256,9 @@ def _survey_platform() -> EngineSurvey | None:
     if sys.platform != "linux":
         remedies = ("record in a Linux container or virtual machine",)
     elif not os.path.exists(helper_start.LIBRARY):
-        remedies = ("pip install --force-reinstall diffkeeper    (Linux on x86-64)",)
+        remedies = ("pip install --force-reinstall diffkeeper    (Linux on x86-64 or aarch64)",)
     elif not os.path.exists(helper_start.BTF):
-        remedies = ("boot a kernel with CONFIG_DEBUG_INFOBTF=y, as every distribution's is since about 2021",)
+        remedies = ("boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as every distribution's is since about 2021",)
     else:
         remedies = ("sudo apt-get install libbpf1", "sudo dnf install libbpf")
     return EngineSurvey(NAME, False, reason, remedies)
