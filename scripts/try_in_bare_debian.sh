@@ -21,7 +21,7 @@ ca_inside=/usr/local/share/ca-bundle.pem
 if [ -n "${BARE_TREE:-}" ]; then tree=$BARE_TREE; else tree=$(mktemp -d) && keep=no; fi
 
 leave() {
-    for place in dev/pts sys proc; do mountpoint -q "$tree/$place" && umount -l "$tree/$place"; done
+    for place in dev/pts sys proc .; do mountpoint -q "$tree/$place" && umount -l "$tree/$place"; done
     [ "${keep:-yes}" = yes ] || rm -rf --one-file-system "$tree"
 }
 trap leave EXIT
@@ -30,6 +30,8 @@ if [ ! -e "$tree/usr/bin/make" ]; then
     debootstrap --variant=minbase --include=python3,git,make,ca-certificates "$suite" "$tree" "$mirror" >"$tree.log" 2>&1 ||
         { tail -20 "$tree.log" >&2; exit 1; }
 fi
+# The root of a machine is a mount of its own, whose propagation programs may set; a folder is not.
+mount --bind --make-private "$tree" "$tree"
 mount -t proc proc "$tree/proc"
 mount --rbind --make-rslave /sys "$tree/sys"
 # Tests of what a command sees of its terminal need pseudo-terminals; without, they skip.

@@ -6,12 +6,15 @@ import tarfile
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from diffkeeper.baseline_format import KIND_CONTENT, KIND_ENTRIES
 from diffkeeper.store.format import read_session
 from diffkeeper.store.journal import BatchKind, JournalReader
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1.tar.gz"
+# Debian 12's Python 3.11.2 is older than the argument; Python 3.14 warns without it.
+UNPACKED: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
 def golden(target: str) -> list[bytes]:
@@ -23,7 +26,7 @@ def golden(target: str) -> list[bytes]:
 def _seeds() -> dict[str, list[bytes]]:
     with tempfile.TemporaryDirectory() as place:
         with tarfile.open(GOLDEN) as archive:
-            archive.extractall(place, filter="data")
+            archive.extractall(place, **UNPACKED)
         trace = next(path.parent for path in Path(place).rglob("session.json") if path.parent.name == "broken")
         facts = read_session(trace)
         ring = list(JournalReader(trace, facts.trace_id).batches("r"))
