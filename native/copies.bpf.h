@@ -154,7 +154,7 @@ __noinline int send_copy(struct call_args *args, struct dk_task *state, struct t
 	stream = is_clone ? 0 : output_stream(to, plan.to);
 	if (stream)
 		send_output(args, state, stream);
-	if (!find_target(target, args, state, plan.to))
+	if (!find_target(target, args, state, (u64)to))
 		return 0;
 	verdict = verdict_of(target->inode);
 	if (verdict == OUTSIDE)

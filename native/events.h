@@ -400,6 +400,8 @@ struct dk_counters {
 	dk_u32 epoch;	     /* bumped when a directory may have moved: verdicts of an older epoch are void */
 	dk_u32 watched;	     /* how many inodes have been mapped shared and writable, and may be still */
 	dk_u32 has_requests; /* io_uring or AIO was used: the hooks look for requests */
+	dk_u32 forgotten;    /* bumped when the verdict of a file was voided: those that tasks remember are void too */
+	dk_u32 zero3;
 	dk_u32 moves;	     /* bumped before verdicts of files are voided because a name moved */
 	/*
 	 * Where the kernel's linear map and its array of struct page begin, found out at start (see find_page_cache in
@@ -469,6 +471,17 @@ struct dk_loss {
 enum { DK_LOSSES_MAX = 1024 };
 
 /* What is known of a task, in task storage: a call in progress, a write in the lock, whose it is. */
+/* A verdict that holds until names change anywhere. */
+struct dk_remembered {
+	dk_u64 inode; /* addresses: only to be compared */
+	dk_u64 super;
+	dk_u64 ino;
+	dk_u32 generation;
+	dk_u32 epoch;
+	dk_u32 forgotten;
+	dk_u32 answer;
+};
+
 struct dk_task {
 	dk_u64 enter_ns;
 	dk_u64 touched_ns;
@@ -496,6 +509,7 @@ struct dk_task {
 	struct dk_touched touched[DK_TOUCHED_MAX];
 	struct dk_touched fifo; /* whose time the write in progress has changed */
 	dk_u64 fifo_ns;
+	struct dk_remembered remembered; /* of the file that it wrote to last */
 };
 
 /* Whether an inode is below a root, as found out when it was asked for last. */
@@ -541,13 +555,13 @@ DK_ASSERT_SIZE(dk_lost, 112);
 DK_ASSERT_SIZE(dk_held, 64);
 DK_ASSERT_SIZE(dk_async, 136);
 DK_ASSERT_SIZE(dk_settings, 64);
-DK_ASSERT_SIZE(dk_counters, 240);
+DK_ASSERT_SIZE(dk_counters, 248);
 DK_ASSERT_SIZE(dk_loss_key, 24);
 DK_ASSERT_SIZE(dk_loss, 48);
 DK_ASSERT_SIZE(dk_mapped, 136);
 DK_ASSERT_SIZE(dk_sampler, 120);
 DK_ASSERT_SIZE(dk_looked, 16032);
-DK_ASSERT_SIZE(dk_task, 264);
+DK_ASSERT_SIZE(dk_task, 304);
 DK_ASSERT_SIZE(dk_hole, 160);
 DK_ASSERT_SIZE(dk_described, 4192);
 DK_ASSERT_SIZE(dk_place, 16);

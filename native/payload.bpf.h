@@ -152,13 +152,16 @@ __noinline int send_pieces(struct call_args *args, u64 sequence)
 }
 
 /* Payload goes inline below half a ring; above, only what is no larger than the record itself; above 90 %, none. */
-static __always_inline int is_inline_possible(u64 length)
+static __always_inline int has_room_inline(u64 used, u64 length)
 {
-	u64 used = used_bytes();
-
 	if (used < settings.ring_bytes / 2)
 		return 1;
 	return used < settings.ring_bytes / 10 * 9 && length <= 512;
+}
+
+static __always_inline int is_inline_possible(u64 length)
+{
+	return has_room_inline(used_bytes(), length);
 }
 
 struct target {
@@ -170,6 +173,7 @@ struct target {
 	u32 flags;
 	u32 slack;    /* see dk_data */
 	u64 sequence; /* of the record that was made */
+	u64 used;     /* bytes of the ring, before it */
 };
 
 static __always_inline void fill_data(struct dk_data *record, struct call_args *args, struct target *target, u16 flags)
@@ -318,7 +322,7 @@ __noinline u32 send_cached_range(u64 inode, u64 at, u64 end, u64 sequence)
 				send_late(target, sequence, length); \
 			return 0; \
 		} \
-		bpf_ringbuf_submit(record, wake(0)); \
+		bpf_ringbuf_submit(record, wake_at(target->used)); \
 		return 0; \
 	} while (0)
 
@@ -400,7 +404,8 @@ static __always_inline int send_data(struct call_args *args, struct target *targ
 
 	if (!is_readable(target->inode))
 		return send_data_apart(args, target, flags | DK_F_BY_REFERENCE | DK_F_FAULT);
-	if (!is_inline_possible(args->result))
+	target->used = used_bytes();
+	if (!has_room_inline(target->used, args->result))
 		return send_data_apart(args, target, flags | DK_F_BY_REFERENCE);
 	if (is_vector) {
 		if (args->a[2] != 1 || read_iovec(&iov, buffer, args->is_compat))

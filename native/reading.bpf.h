@@ -209,10 +209,20 @@ static __always_inline void read_mtime(struct dk_inode *to, struct inode *from)
 }
 
 /*
- * All fields at once: on known kernels they lie in the first bytes of an inode, and one read of those costs as much as
- * one of a single field. What lies behind them is read alone; the verifier removes the branch that is not taken.
+ * By the helper all fields are read at once: on known kernels they lie in the first bytes of an inode, and one read of
+ * those costs as much as one of a single field. What lies behind them is read alone; the verifier removes the branch that
+ * is not taken.
  */
+#ifdef DK_READS_BY_LOADS
+#define take_head(from)
+#define take_field read_field
+#else
 enum { INODE_HEAD = 168 };
+
+#define take_head(from) \
+	u8 head[INODE_HEAD]; \
+	if (bpf_probe_read_kernel(head, sizeof(head), from)) \
+		__builtin_memset(head, 0, sizeof(head));
 
 #define take_field(to, from, field) \
 	do { \
@@ -222,6 +232,7 @@ enum { INODE_HEAD = 168 };
 		else \
 			read_field((to), from, field); \
 	} while (0)
+#endif
 
 __noinline int copy_inode(struct dk_inode *to, u64 pointer)
 {
@@ -229,13 +240,11 @@ __noinline int copy_inode(struct dk_inode *to, u64 pointer)
 	struct inode___flat *flat = (void *)from;
 	struct super_block *sb = 0;
 	unsigned long ino = 0;
-	u8 head[INODE_HEAD];
 	u16 mode = 0;
 
 	if (!to)
 		return 0;
-	if (bpf_probe_read_kernel(head, sizeof(head), from))
-		__builtin_memset(head, 0, sizeof(head));
+	take_head(from);
 	take_field(&ino, from, i_ino);
 	take_field(&mode, from, i_mode);
 	take_field(&sb, from, i_sb);

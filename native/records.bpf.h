@@ -15,11 +15,14 @@ static __always_inline u64 used_bytes(void)
 	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 }
 
+static __always_inline u64 wake_at(u64 used)
+{
+	return used > settings.ring_bytes / 8 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
 static __always_inline u64 wake(int now)
 {
-	if (now || used_bytes() > settings.ring_bytes / 8)
-		return BPF_RB_FORCE_WAKEUP;
-	return BPF_RB_NO_WAKEUP;
+	return now ? BPF_RB_FORCE_WAKEUP : wake_at(used_bytes());
 }
 
 /* Above half a ring, payload is left to be read back; above 90 %, all that has no fixed size. */

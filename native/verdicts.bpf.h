@@ -182,6 +182,28 @@ static __always_inline void forget_verdict(struct inode *inode)
 
 	verdict_key(&key, inode, device_of(inode));
 	bpf_map_delete_elem(&verdicts, &key);
+	__sync_fetch_and_add(&counters.forgotten, 1);
+}
+
+/* The verdict of the file that a task writes to again and again: three loads and no table. */
+static __always_inline u32 remembered_verdict(struct dk_task *state, struct inode *inode)
+{
+	struct dk_remembered now = {.inode = (u64)inode}, *known = &state->remembered;
+	unsigned long ino = 0;
+
+	read_field((void **)&now.super, inode, i_sb);
+	read_field(&ino, inode, i_ino);
+	read_field(&now.generation, inode, i_generation);
+	now.ino = ino;
+	now.epoch = counters.epoch;
+	now.forgotten = counters.forgotten; /* before the verdict, which may be made void meanwhile */
+	if (known->inode == now.inode && known->super == now.super && known->ino == now.ino &&
+		known->generation == now.generation && known->epoch == now.epoch && known->forgotten == now.forgotten &&
+		known->answer != UNKNOWN)
+		return known->answer;
+	now.answer = verdict_of(inode);
+	*known = now;
+	return now.answer;
 }
 
 struct alias_count {

@@ -175,9 +175,9 @@ static __always_inline void doubt_earlier(struct call_args *args, struct dk_task
 }
 
 /* Which inode, where and when: from inside the lock if it was told there, else from the descriptor. */
-__noinline int find_target(struct target *target, struct call_args *args, struct dk_task *state, u32 fd)
+__noinline int find_target(struct target *target, struct call_args *args, struct dk_task *state, u64 pointer)
 {
-	struct file *file = file_of(fd);
+	struct file *file = (struct file *)pointer;
 	struct inode *seen = inode_of(file), *locked = 0;
 	u32 file_flags = 0;
 
@@ -268,15 +268,17 @@ __noinline int leave_write(struct call_args *args, struct dk_task *state)
 {
 	struct target target = {0};
 	u32 stream, verdict = OUTSIDE;
+	struct file *file;
 
 	if (!args)
 		return 0;
 	if (args->result > 0) {
-		stream = output_stream(file_of(args->a[0]), args->a[0]);
+		file = file_of(args->a[0]);
+		stream = output_stream(file, args->a[0]);
 		if (stream)
 			send_output(args, state, stream);
-		if (find_target(&target, args, state, args->a[0]))
-			verdict = verdict_of(target.inode);
+		if (find_target(&target, args, state, (u64)file))
+			verdict = state ? remembered_verdict(state, target.inode) : verdict_of(target.inode);
 		if (verdict != OUTSIDE)
 			send_data(args, &target, target.flags | doubt(verdict) | writer_flags(state));
 		if (verdict != OUTSIDE && target.slack && target.sequence)
