@@ -402,7 +402,7 @@ struct dk_counters {
 	dk_u32 has_requests; /* io_uring or AIO was used: the hooks look for requests */
 	dk_u32 forgotten;    /* bumped when the verdict of a file was voided: those that tasks remember are void too */
 	dk_u32 zero3;
-	dk_u32 moves;	     /* bumped before verdicts of files are voided because a name moved */
+	dk_u32 moves; /* bumped before verdicts of files are voided because a name moved */
 	/*
 	 * Where the kernel's linear map and its array of struct page begin, found out at start (see find_page_cache in
 	 * load.c); 0: the page cache cannot be read from here.

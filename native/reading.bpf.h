@@ -210,8 +210,8 @@ static __always_inline void read_mtime(struct dk_inode *to, struct inode *from)
 
 /*
  * By the helper all fields are read at once: on known kernels they lie in the first bytes of an inode, and one read of
- * those costs as much as one of a single field. What lies behind them is read alone; the verifier removes the branch that
- * is not taken.
+ * those costs as much as one of a single field. What lies behind them is read alone; the verifier removes the branch
+ * that is not taken.
  */
 #ifdef DK_READS_BY_LOADS
 #define take_head(from)
