@@ -27,6 +27,7 @@ _COMMANDS = {
     "timeline": "List what happened, in order.",
     "export": "Rebuild the files as they were at a moment.",
     "info": "Tell what a trace holds and whether it is complete.",
+    "seal": "Finish what a recorder that was killed had begun.",
     "doctor": "Tell whether and how this machine can record.",
 }
 
