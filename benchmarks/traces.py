@@ -207,7 +207,9 @@ def make_trace(place: Path, events: int) -> None:
     for lot in build.run(events):
         totals.add(lot)
         output.append(lot)
-        if output.count - checkpoint_at >= max(EVENTS_PER_CHECKPOINT, 2 * len(build.tree.nodes)):
+        if output.count - checkpoint_at >= max(
+            EVENTS_PER_CHECKPOINT, 2 * (len(build.tree.nodes) - len(build.tree.nameless))
+        ):
             checkpoint_at = output.count
             _commit(output, build, totals)
     output.progress.is_finished = output.progress.has_end = True

@@ -1,4 +1,5 @@
 import random
+import struct
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from diffkeeper.model.tree import Tree
 from diffkeeper.store import checkpoint
 from diffkeeper.store.checkpoint import Checkpoints, decode_tree, encode_tree
 from diffkeeper.store.columns import ColumnWriter
-from diffkeeper.store.format import MAX_VALUE_BYTES
+from diffkeeper.store.format import MAX_VALUE_BYTES, Key
 from diffkeeper.store.rocks import RocksStore
 
+NAMELESS = 5  # the node of tree() that lost its name
 DIRECTORY, FILE, LINK = (Meta(mode, 1, 2, 3) for mode in (0o40755, 0o100644, 0o120777))
 
 
@@ -33,6 +35,13 @@ def tree() -> Tree:
     made.add(root.number, b"empty", (5, 13, 0), FILE)
     file.inexact = "read later; \udcff"
     made.apply(Event(1, 1, Kind.UNLINK, 1, 1, 1, node=6, parent=1, name=b"empty"))
+    return made
+
+
+def named() -> Tree:
+    """Return the same without what has no name."""
+    made = tree()
+    made.drop(made.nodes[NAMELESS])
     return made
 
 
@@ -104,7 +113,60 @@ def test_the_nearest_checkpoint_is_found(tmp_path: Path) -> None:
     assert [saved.nearest(number) for number in (0, 99, 100, 101, 2**40 - 1, 2**50)] == [0, 0, 100, 100, 100, 2**40]
     assert facts(saved.get(100)) == facts(tree())
     number, found = saved.load(150)
-    assert (number, facts(found)) == (100, facts(tree()))
+    assert (number, facts(found)) == (100, facts(named()))
+
+
+def _unlinked(made: Tree, name: bytes, number: int = 0) -> int:
+    """Add a file, remove its name, and return its node."""
+    node = made.add(1, name, (5, 1_000 + made.next_number, 0), FILE, content=ExtentMap(3, [(0, 3, 9, number)])).number
+    made.apply(Event(1, 1, Kind.UNLINK, 1, 1, 1, node=node, parent=1, name=name, meta=Meta(0o100644, 1, 2, 3, 0)))
+    return node
+
+
+def test_what_has_no_name_is_saved_once_and_found_from_later_trees(tmp_path: Path) -> None:
+    rocks = RocksStore.create(tmp_path / "store")
+    saved, made = Checkpoints(rocks), tree()
+    gone = [_unlinked(made, b"a%d" % number) for number in range(50)]
+    saved.put(10, made)
+    size = sum(len(value) for _, value in rocks.scan(Key.NAMELESS))
+    saved.put(20, made)
+    assert sum(len(value) for _, value in rocks.scan(Key.NAMELESS)) == size
+    assert facts(Checkpoints(rocks).get(20)) == facts(made)
+    nameless = saved.nameless(20)
+    assert [nameless.find(number).content for number in gone] == [made.nodes[number].content for number in gone]  # type: ignore[union-attr]
+    assert nameless.find(1) is None
+    assert saved.nameless(9).find(gone[0]) is None
+
+
+def test_the_latest_of_what_changed_without_a_name_is_found(tmp_path: Path) -> None:
+    rocks = RocksStore.create(tmp_path / "store")
+    saved, made = Checkpoints(rocks), tree()
+    changed, dropped, linked = (_unlinked(made, name) for name in (b"a", b"b", b"c"))
+    saved.put(10, made)
+    made.apply(Event(2, 2, Kind.TRUNCATE, 1, 1, 1, node=changed, size=1))
+    made.drop(made.nodes[dropped])
+    made.apply(Event(3, 3, Kind.LINK, 1, 1, 1, node=linked, parent2=1, name2=b"back"))
+    saved.put(20, made)
+    assert facts(Checkpoints(rocks).get(20)) == facts(made)
+    assert saved.nameless(20).find(changed).content.size == 1  # type: ignore[union-attr]
+    assert saved.nameless(19).find(changed).content.size == 3  # type: ignore[union-attr]
+    assert saved.nameless(20).find(dropped) is None
+    assert saved.nameless(10).find(dropped) is not None
+    made.apply(Event(4, 4, Kind.UNLINK, 1, 1, 1, node=linked, parent=1, name=b"back"))
+    saved.put(20, made)  # once more after the same event
+    assert facts(Checkpoints(rocks).get(20)) == facts(made)
+
+
+def test_files_without_a_name_of_an_older_store_are_saved_with_the_next_tree(tmp_path: Path) -> None:
+    rocks = RocksStore.create(tmp_path / "store")
+    made = tree()
+    rocks.put_many(
+        (Key.CHECKPOINT + struct.pack(">QI", 5, part), value) for part, value in enumerate(encode_tree(made))
+    )
+    resumed = Checkpoints(rocks).get(5)
+    assert facts(resumed) == facts(made)
+    Checkpoints(rocks).put(9, resumed)
+    assert facts(Checkpoints(rocks).get(9)) == facts(made)
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(tmp_path: Path) -> None:
@@ -116,7 +178,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(tmp_path: Pat
     rocks.delete_many([keys[-1]])
     rocks.put_many([(keys[len(keys) // 3], b"nonsense")])
     number, found = saved.load(1000)
-    assert (number, facts(found)) == (0, facts(tree()))
+    assert (number, facts(found)) == (0, facts(named()))
     assert [words[:28] for words in saved.damage] == ["The checkpoint at event 200 ", "The checkpoint at event 100 "]
 
 

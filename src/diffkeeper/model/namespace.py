@@ -23,6 +23,8 @@ class Namespace:
         self.nodes: dict[int, Node] = {}
         self.next_number = 1
         self._labels: dict[int, bytes] = {}
+        self.nameless: set[int] = set()  # nodes without a name, roots apart: files that are open, or were
+        self.departed: set[int] = set()  # those that lost their last name, changed without one, or are gone
         self.identities: dict[Identity, Node] = {}  # generation -1 stands for any
         self._latest: dict[tuple[int, int], Node] = {}
 
@@ -36,6 +38,7 @@ class Namespace:
         """Declare an inserted node to be a watch root."""
         self.roots.append((label, number))
         self._labels[number] = label
+        self.nameless.discard(number)
 
     def add(
         self,
@@ -64,6 +67,9 @@ class Namespace:
         self.nodes[node.number] = node
         self.next_number = max(self.next_number, node.number + 1)
         self.bind(node, node.identity)
+        if not node.names:
+            self.nameless.add(node.number)
+            self.departed.add(node.number)
         return node
 
     def relink(self) -> None:
@@ -82,6 +88,8 @@ class Namespace:
         if self.identities.get(node.identity) is node:
             del self.identities[node.identity]
         node.identity = identity
+        if node.number in self.nameless:
+            self.departed.add(node.number)
         if identity != NO_IDENTITY:
             self.identities[identity] = node
             if identity[1]:  # 0: the inode is not known yet
@@ -178,6 +186,7 @@ class Namespace:
         for old_parent, old_name in list(node.names) if node.children is not None else ():
             self.unname(old_parent, old_name)
         node.names.add((parent, name))  # before the other loses it: the node may lie below that one
+        self.nameless.discard(node.number)
         self.detach(parent, name)
         directory.children[name] = node.number
         return True
@@ -199,6 +208,9 @@ class Namespace:
         node = self.nodes.get(number)
         if node is not None:
             node.names.discard((parent, name))
+            if not node.names:
+                self.nameless.add(number)
+                self.departed.add(number)
         return node
 
     def drop(self, node: Node) -> None:
@@ -220,6 +232,8 @@ class Namespace:
 
     def _forget(self, node: Node) -> None:
         self.nodes.pop(node.number, None)
+        self.nameless.discard(node.number)
+        self.departed.add(node.number)
         if self.identities.get(node.identity) is node:
             del self.identities[node.identity]
         key = node.identity[:2]

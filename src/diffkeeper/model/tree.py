@@ -67,6 +67,7 @@ class Tree(Namespace):
         for label, number in roots:
             tree.make_root(label, number)
         tree.relink()
+        tree.departed.clear()
         return tree
 
     def copy(self) -> Tree:
@@ -80,6 +81,8 @@ class Tree(Namespace):
         handler = _HANDLERS[event.kind]
         if handler is not None:
             handler(self, event)
+            if event.node in self.nameless:
+                self.departed.add(event.node)
 
     def _gap(self, event: Event) -> None:
         taint(event, self.nodes.get(event.node), [self.nodes[number] for _, number in self.roots])

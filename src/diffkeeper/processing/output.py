@@ -97,8 +97,9 @@ class Output:
 
     def _forget_after(self, number: int) -> None:
         """Remove checkpoints that were put and never committed: their events may come out otherwise the next time."""
-        start = Key.CHECKPOINT + (number + 1).to_bytes(8, "big")
-        self._rocks.delete_many([key for key, _ in self._rocks.scan(Key.CHECKPOINT, start)])
+        for prefix in (Key.CHECKPOINT, Key.NAMELESS):
+            start = prefix + (number + 1).to_bytes(8, "big")
+            self._rocks.delete_many([key for key, _ in self._rocks.scan(prefix, start)])
 
     def close(self) -> None:
         """Close the store."""

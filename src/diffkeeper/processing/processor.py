@@ -309,7 +309,7 @@ class Processor:
 
     def _interval(self) -> int:
         """Return how many events a checkpoint should spare readers: the more, the more costly it is."""
-        return max(EVENTS_PER_CHECKPOINT, 2 * len(self._whole.nodes))
+        return max(EVENTS_PER_CHECKPOINT, 2 * (len(self._whole.nodes) - len(self._whole.nameless)))
 
     def _checkpoint(self) -> None:
         self._output.checkpoint(self._tree)

@@ -11,6 +11,7 @@ import gc
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice
+from operator import attrgetter
 from typing import TypeVar
 
 from diffkeeper.errors import DamagedTraceError
@@ -20,6 +21,7 @@ from diffkeeper.model.node import Node
 from diffkeeper.model.tree import Tree
 from diffkeeper.store.columns import ColumnReader, ColumnWriter
 from diffkeeper.store.format import Key
+from diffkeeper.store.nameless import GONE, NUMBER, PARTS, Nameless, mentioned_at
 from diffkeeper.store.rocks import RocksStore
 
 ROWS = 16384  # in a part
@@ -31,10 +33,10 @@ _LAST_PART = 0xFFFFFFFF
 TABLE = 1  # which of the tables below a part holds rows of
 NODES, NAMES, EXTENTS, XATTRS = range(1, 5)
 
-PARTS, NEXT_NUMBER = 2, 3  # HEADER: the number of parts, the tree's next_number
+NEXT_NUMBER = 3  # HEADER, beside PARTS (the number of parts) and GONE: the tree's next_number
 ROOT_NODE, ROOT_LABEL_LENGTHS, ROOT_LABELS = 4, 5, 6
 
-NUMBER, DEV, INO, GENERATION, MODE, UID, GID, MTIME, NLINK, RDEV, SIZE = range(10, 21)  # NODES
+DEV, INO, GENERATION, MODE, UID, GID, MTIME, NLINK, RDEV, SIZE = range(11, 21)  # NODES, beside NUMBER
 TARGET_LENGTHS, TARGETS, INEXACT_LENGTHS, INEXACTS = range(21, 25)
 NAME_NODE, NAME_PARENT, NAME_LENGTHS, NAME_BYTES = range(30, 34)
 EXTENT_NODE, EXTENT_OFFSET, EXTENT_LENGTH, EXTENT_BLOB, EXTENT_START = range(40, 45)
@@ -53,9 +55,16 @@ class Checkpoints:
         self.damage: list[str] = []
 
     def put(self, number: int, tree: Tree) -> None:
-        """Save ``tree`` as the state after event ``number``."""
-        parts = encode_tree(tree)
-        self._rocks.put_many((_key(number, part), value) for part, value in enumerate(parts))
+        """Save ``tree`` as the state after event ``number``; of what has no name only what changed since the last."""
+        tree.departed |= mentioned_at(self._rocks, number)  # by a tree that was saved for the same event before
+        named = [node for place, node in tree.nodes.items() if place not in tree.nameless]
+        parts = [(Key.CHECKPOINT, encode_nodes(named, tree.roots, tree.next_number))]
+        if tree.departed - tree.nodes.keys() or tree.departed & tree.nameless:
+            parts.append((Key.NAMELESS, encode_departed(tree)))
+        self._rocks.put_many(
+            (prefix + _PLACE.pack(number, part), value) for prefix, values in parts for part, value in enumerate(values)
+        )
+        tree.departed.clear()
 
     def nearest(self, number: int) -> int | None:
         """Return the greatest event number not above ``number`` for which a tree was saved."""
@@ -63,7 +72,23 @@ class Checkpoints:
         return _number_of(item[0]) if item else None
 
     def get(self, number: int) -> Tree:
-        """Return the tree saved for event ``number``; raise DamagedTraceError where that cannot be read."""
+        """Return the whole tree after event ``number``, for which one was saved; raises DamagedTraceError."""
+        tree, nameless = self._named(number), self.nameless(number).all()
+        missing = [node for place, node in nameless.items() if place not in tree.nodes]
+        if not missing:
+            tree.departed |= tree.nameless  # of a store that was begun when they were saved with the others
+            return tree
+        nodes = sorted([*tree.nodes.values(), *missing], key=attrgetter("number"))
+        whole = Tree.from_nodes(tree.roots, nodes)
+        whole.next_number = max(whole.next_number, tree.next_number)
+        whole.departed |= tree.nameless
+        return whole
+
+    def nameless(self, number: int) -> Nameless:
+        """Return what finds the files that had no name after event ``number``."""
+        return Nameless(self._rocks, number, decode_tree)
+
+    def _named(self, number: int) -> Tree:
         parts: list[bytes] = []
         for key, value in self._rocks.scan(_key(number, 0)[:-4]):
             if key != _key(number, len(parts)):
@@ -74,12 +99,13 @@ class Checkpoints:
     def load(self, number: int) -> tuple[int, Tree]:
         """Return the nearest tree not after event ``number`` that can be read, and its number.
 
-        Trees that cannot be read are noted in ``damage``; raise DamagedTraceError where none is left.
+        What has no name is not in it: see ``nameless``. Trees that cannot be read are noted in ``damage``; raise
+        DamagedTraceError where none is left.
         """
         nearest = self.nearest(number)
         while nearest is not None:
             try:
-                return nearest, self.get(nearest)
+                return nearest, self._named(nearest)
             except DamagedTraceError as error:
                 words = f"The checkpoint at event {nearest} cannot be read: {error}"
                 if words not in self.damage:
@@ -111,15 +137,33 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-@_without_collection()
 def encode_tree(tree: Tree) -> list[bytes]:
-    """Return the parts of a tree."""
-    nodes = list(tree.nodes.values())
+    """Return the parts of a tree, with all that is in it."""
+    return encode_nodes(list(tree.nodes.values()), tree.roots, tree.next_number)
+
+
+def encode_departed(tree: Tree) -> list[bytes]:
+    """Return the parts of what changed in a tree without having a name, in the header what is gone."""
+    nodes = [tree.nodes[number] for number in sorted(tree.departed & tree.nameless)]
+    return encode_nodes(nodes, (), 0, tree.departed - tree.nodes.keys())
+
+
+@_without_collection()
+def encode_nodes(
+    nodes: Sequence[Node], roots: Iterable[tuple[bytes, int]], next_number: int, gone: Iterable[int] = ()
+) -> list[bytes]:
+    """Return the parts of some nodes."""
     parts = [*_parts(map(_node_row, nodes), lambda row: len(row[11]) + len(row[12]), _node_part)]
     parts += _parts(_name_rows(nodes), lambda row: len(row[2]), _name_part)
     parts += _parts(_extent_rows(nodes), lambda row: 0, _extent_part)
     parts += _parts(_xattr_rows(nodes), lambda row: len(row[1]) + len(row[2]), _xattr_part)
-    return [_header_part(tree, len(parts) + 1), *parts]
+    writer = ColumnWriter()
+    writer.numbers(PARTS, [len(parts) + 1])
+    writer.numbers(NEXT_NUMBER, [next_number])
+    writer.numbers(ROOT_NODE, [number for _, number in roots])
+    writer.strings(ROOT_LABEL_LENGTHS, ROOT_LABELS, (label for label, _ in roots))
+    writer.numbers(GONE, sorted(gone), differences=True)
+    return [writer.to_bytes(), *parts]
 
 
 def _parts(
@@ -142,15 +186,6 @@ def _chunks(rows: Iterator[_Row], weight: Callable[[_Row], int]) -> Iterator[lis
                 begin, held = place + 1, 0
         if begin < len(chunk):
             yield chunk[begin:]
-
-
-def _header_part(tree: Tree, parts: int) -> bytes:
-    writer = ColumnWriter()
-    writer.numbers(PARTS, [parts])
-    writer.numbers(NEXT_NUMBER, [tree.next_number])
-    writer.numbers(ROOT_NODE, [number for _, number in tree.roots])
-    writer.strings(ROOT_LABEL_LENGTHS, ROOT_LABELS, (label for label, _ in tree.roots))
-    return writer.to_bytes()
 
 
 def _node_row(node: Node) -> _NodeRow:

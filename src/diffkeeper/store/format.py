@@ -55,6 +55,7 @@ class Key:
     TOUCHED = b"m:t"  # m:t<first number u64>    paths, nodes, processes and marks of that block (touched.py)
     PROCESS = b"m:p"  # m:p<process key u64>     one process of the process table
     CHECKPOINT = b"m:k"  # m:k<number u64><part u32>  part of the tree as it stood after event `number`
+    NAMELESS = b"m:n"  # m:n<number u64><part u32>  what changed without a name up to event `number` (nameless.py)
     FACT = b"m:s"  # m:s<name>                   what processing notes about itself (batches processed, counters)
 
 

@@ -6,8 +6,11 @@ Loaded when a state is asked for: a timeline needs none.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from diffkeeper.base import Base
+from diffkeeper.errors import DamagedTraceError
+from diffkeeper.model.event import Event
 from diffkeeper.model.promised import is_promised
 from diffkeeper.model.tree import Tree
 from diffkeeper.processing.known_bytes import Bytes
@@ -16,7 +19,34 @@ from diffkeeper.store.checkpoint import Checkpoints
 from diffkeeper.store.content import ContentReader
 from diffkeeper.store.eventlog import EventReader
 from diffkeeper.store.format import SessionFacts
+from diffkeeper.store.nameless import Nameless
 from diffkeeper.store.rocks import RocksStore
+
+
+class _Fetched:
+    """Put files without a name into a tree when an event is about them."""
+
+    def __init__(self, tree: Tree, nameless: Nameless, note: Callable[[DamagedTraceError], None]) -> None:
+        self._tree = tree
+        self._nameless = nameless
+        self._note = note
+        self._known = frozenset(tree.nodes)
+        self._end = tree.next_number  # nodes from here on were made by events
+
+    def before(self, event: Event) -> None:
+        """Fetch what an event needs."""
+        for number in (event.node, event.source):
+            if 0 < number < self._end and number not in self._tree.nodes and number not in self._known:
+                self._fetch(number)
+
+    def _fetch(self, number: int) -> None:
+        try:
+            node = self._nameless.find(number)
+        except DamagedTraceError as error:
+            self._note(error)
+            return
+        if node is not None:
+            self._tree.insert(node)
 
 
 class States:
@@ -28,6 +58,7 @@ class States:
         """Take an opened store; ``base`` as Trace.open takes it."""
         self._events = events
         self._facts = facts
+        self._damage: list[str] = []
         self._checkpoints = Checkpoints(rocks)
         self.content = Bytes(ContentReader(rocks), self._base(base, is_lossless=is_lossless))
 
@@ -38,14 +69,22 @@ class States:
     @property
     def damage(self) -> list[str]:
         """Return in words which saved trees could not be read."""
-        return self._checkpoints.damage
+        return [*self._checkpoints.damage, *self._damage]
 
     def tree(self, number: int) -> Tree:
         """Return the tree after an event: the nearest checkpoint, and what came after it."""
         nearest, tree = self._checkpoints.load(number)
-        for event in self._events.events(nearest + 1, number) if nearest < number else ():
-            tree.apply(event)
+        if nearest < number:
+            fetched = _Fetched(tree, self._checkpoints.nameless(nearest), self._note)
+            for event in self._events.events(nearest + 1, number):
+                fetched.before(event)
+                tree.apply(event)
         return tree
+
+    def _note(self, error: DamagedTraceError) -> None:
+        words = f"Files without a name cannot be read: {error}"
+        if words not in self._damage:
+            self._damage.append(words)
 
     def has(self, blob: int) -> bool:
         """Say whether the bytes of a blob can be had."""
