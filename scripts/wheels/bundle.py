@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hatch_build import Target
+from hatch_build import Target, name_musl
 
 HERE = Path(__file__).parent
 # Both are linked with the parts of zlib that they use: the one inflates sections, the other /proc/config.gz.
@@ -99,6 +99,9 @@ class Bundle:
             folder.mkdir(parents=True)
         self._build_libelf()
         self._build_libbpf()
+        if self.target.libc == "musl":
+            for library in self.out.glob("*.so.1"):
+                name_musl(library, self.target)
         self._copy_licences()
 
     def _build_libelf(self) -> None:
