@@ -16,10 +16,10 @@ import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
+from diffkeeper import beneath
 from diffkeeper.model.values import dataclass
+from diffkeeper.positional import read_at
 
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KEPT_FILES = 16
 _KEPT_FOLDERS = 64
 
@@ -68,7 +68,7 @@ class Base:
             return None
         fd, status = opened
         try:
-            data = os.pread(fd, length, start)
+            data = read_at(fd, length, start)
         except OSError:
             return None
         is_same = _signature(os.fstat(fd)) == _signature(status)
@@ -79,7 +79,7 @@ class Base:
         for fd, _ in self._files.values():
             os.close(fd)
         for fd in self._directories.values():
-            os.close(fd)
+            beneath.close(fd)
         self._files.clear()
         self._directories.clear()
 
@@ -101,11 +101,11 @@ class Base:
         if place is None:
             return None
         try:
-            fd = os.open(place[1], _OPEN_FILE, dir_fd=place[0])
+            fd = beneath.open_file(place[1], place[0])
         except OSError:
             return None
         status = os.fstat(fd)
-        if _is_it(status, wanted, os.fstat(place[0])):
+        if _is_it(status, wanted, beneath.status(place[0])):
             return fd, status
         os.close(fd)
         return None
@@ -116,7 +116,7 @@ class Base:
             above, _, name = path.rpartition(b"/")
             directory = self._directory(above)
             with contextlib.suppress(OSError):
-                if directory >= 0 and _is_it(_status(name, directory), wanted, os.fstat(directory)):
+                if directory >= 0 and _is_it(beneath.lstat(name, directory), wanted, beneath.status(directory)):
                     return directory, name
         return None
 
@@ -129,7 +129,7 @@ class Base:
                 return -1
             self._directories[path] = fd
             if len(self._directories) > _KEPT_FOLDERS:
-                os.close(self._directories.popitem(last=False)[1])
+                beneath.close(self._directories.popitem(last=False)[1])
         self._directories.move_to_end(path)
         return fd
 
@@ -144,12 +144,12 @@ class Base:
 
 
 def _open_below(folder: bytes, below: bytes) -> int:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = beneath.open_directory(folder, follows=True)
     for name in _names(below):
         try:
-            deeper = os.open(name, _OPEN_DIRECTORY, dir_fd=fd)
+            deeper = beneath.open_directory(name, fd)
         finally:
-            os.close(fd)
+            beneath.close(fd)
         fd = deeper
     return fd
 
@@ -162,13 +162,9 @@ def _names(path: bytes) -> Iterator[bytes]:
             yield name
 
 
-def _status(name: bytes, directory: int) -> os.stat_result:
-    return os.stat(name, dir_fd=directory, follow_symlinks=False)
-
-
 def _is_it(status: os.stat_result, wanted: Wanted, folder: os.stat_result) -> bool:
     """Compare a file; on overlayfs one of a lower layer has a device of its own, and is known by that of its folder."""
-    inodes = [None, *((os.major(dev) << 20 | os.minor(dev), status.st_ino) for dev in (status.st_dev, folder.st_dev))]
+    inodes = [None, *((beneath.s_dev(dev), status.st_ino) for dev in (status.st_dev, folder.st_dev))]
     return (
         stat.S_ISREG(status.st_mode)
         and (status.st_size, status.st_mtime_ns) == (wanted.size, wanted.mtime_ns)

@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import field
 
+from diffkeeper import beneath
 from diffkeeper.baseline_format import CHUNK_BYTES, HOLE, KIND_CONTENT, ContentState, encode_content
 from diffkeeper.baseline_index import Found
 from diffkeeper.model.values import dataclass
+from diffkeeper.positional import read_at
 
 _BATCH_BYTES = 1 << 20
 _MOST_CHUNKS = 65536  # their list has to fit into one batch of the journal
-_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 AppendBatch = Callable[[int, bytes], object]  # (batch kind, payload): JournalWriter.append
 EncodeChunk = Callable[[bytes], bytes]  # a chunk → its value in the format of store/content.py
@@ -114,10 +115,7 @@ def open_as_seen(directory_fd: int, found: Found) -> int:
 
 def _open_file(name: bytes, directory_fd: int) -> int:
     """Open a file, without changing its access time where that is allowed (owner or root)."""
-    try:
-        return os.open(name, _OPEN_FILE | getattr(os, "O_NOATIME", 0), dir_fd=directory_fd)
-    except PermissionError:
-        return os.open(name, _OPEN_FILE, dir_fd=directory_fd)
+    return beneath.open_file(name, directory_fd)
 
 
 def _read_open_file(fd: int, found: Found, sink: ChunkSink) -> Content:
@@ -138,7 +136,7 @@ def read_open(fd: int, sink: ChunkSink) -> Content:
 def _read_whole(fd: int, before: os.stat_result, sink: ChunkSink) -> Content:
     """Read an open file whole, again if it changed meanwhile."""
     for _ in range(2):
-        if before.st_size > _MOST_CHUNKS * CHUNK_BYTES and before.st_blocks * 512 > _MOST_CHUNKS * CHUNK_BYTES:
+        if before.st_size > _MOST_CHUNKS * CHUNK_BYTES and _on_disk(before) > _MOST_CHUNKS * CHUNK_BYTES:
             return Content(ContentState.TOO_LARGE, status=before, reason="content not kept: larger than 64 GiB")
         chunks = tuple(_read_chunks(fd, before, sink))
         after = os.fstat(fd)
@@ -160,7 +158,7 @@ def _signature(status: os.stat_result) -> tuple[int, int, int]:
 
 def _read_chunks(fd: int, status: os.stat_result, sink: ChunkSink) -> Iterator[tuple[bytes, int]]:
     """Yield the chunks of a file, holes that span whole chunks unread."""
-    is_sparse = status.st_size > CHUNK_BYTES and status.st_blocks * 512 < status.st_size
+    is_sparse = status.st_size > CHUNK_BYTES and _on_disk(status) < status.st_size
     offset = 0
     while True:
         hole = _hole_at(fd, offset, status.st_size) if is_sparse else 0
@@ -177,7 +175,7 @@ def _read_chunks(fd: int, status: os.stat_result, sink: ChunkSink) -> Iterator[t
 
 def _hole_at(fd: int, offset: int, size: int) -> int:
     """Return how long the hole at an offset is, in whole chunks or to the end of the file."""
-    if offset >= size:
+    if offset >= size or not hasattr(os, "SEEK_DATA"):
         return 0
     try:
         data_at = os.lseek(fd, offset, os.SEEK_DATA)
@@ -187,9 +185,14 @@ def _hole_at(fd: int, offset: int, size: int) -> int:
     return hole if data_at >= size else hole // CHUNK_BYTES * CHUNK_BYTES
 
 
+def _on_disk(status: os.stat_result) -> int:
+    """Return how many bytes a file takes; where the system does not tell, as many as it has."""
+    return status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size
+
+
 def _read_chunk(fd: int, offset: int) -> bytes:
     """Read one chunk; only the end of the file makes it shorter."""
-    data = os.pread(fd, CHUNK_BYTES, offset)
-    while data and len(data) < CHUNK_BYTES and (more := os.pread(fd, CHUNK_BYTES - len(data), offset + len(data))):
+    data = read_at(fd, CHUNK_BYTES, offset)
+    while data and len(data) < CHUNK_BYTES and (more := read_at(fd, CHUNK_BYTES - len(data), offset + len(data))):
         data += more
     return data

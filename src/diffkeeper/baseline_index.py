@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import field
 
-from diffkeeper import mounts, native
+from diffkeeper import beneath, mounts, native
 from diffkeeper.baseline_format import NO_PARENT
 from diffkeeper.errors import RecordError
 from diffkeeper.model.attributes import is_second_name
@@ -23,9 +23,8 @@ from diffkeeper.model.values import dataclass
 from diffkeeper.rules import Rules
 
 GENERATION_UNKNOWN = -1
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST_PATH_BYTES = 4000  # PATH_MAX is 4,096 with the NUL; deeper directories are reached in several steps
-_NO_XATTRS = frozenset({errno.ENOTSUP, errno.ENODATA, errno.ENOENT, errno.ENOTDIR})
+_NO_XATTRS = frozenset({errno.ENOTSUP, getattr(errno, "ENODATA", errno.ENOTSUP), errno.ENOENT, errno.ENOTDIR})
 
 
 @dataclass(slots=True)
@@ -56,7 +55,7 @@ class Directory:
 
     def close(self) -> None:
         """Close the descriptor."""
-        os.close(self.fd)
+        beneath.close(self.fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class WalkReport:
 
 def s_dev(st_dev: int) -> int:
     """Return a device number as the kernel writes it inside (major << 20 | minor)."""
-    return os.major(st_dev) << 20 | os.minor(st_dev)
+    return beneath.s_dev(st_dev)
 
 
 def inode_of(status: os.stat_result, generation: int, device: int = 0) -> Inode:
@@ -106,10 +105,10 @@ class Walk:
         self._report = report
         self._mount_points = mounts.points_below(self._root)
         try:
-            self._root_fd = _open_directory(self._root, None)
+            self._root_fd = beneath.open_directory(self._root)
         except OSError as error:
             raise RecordError(f"watch root {os.fsdecode(root)} cannot be read: {error.strerror}") from error
-        self._device = os.fstat(self._root_fd).st_dev
+        self._device = beneath.status(self._root_fd).st_dev
         self._devices = {self._device}  # of what is no other mount: btrfs and overlayfs show more than one
         kind = mounts.kind_of(self._root_fd)
         self._has_devices = kind in (b"btrfs", b"overlay")
@@ -144,7 +143,7 @@ class Walk:
 
     def close(self) -> None:
         """Close the root; ``directories`` does it at its end."""
-        os.close(self._root_fd)
+        beneath.close(self._root_fd)
 
     def directories(self, first: Found) -> Iterator[Directory]:
         """Yield each directory from the root on, whose entry is ``first``, with its entries; the caller closes them."""
@@ -157,15 +156,15 @@ class Walk:
                     pending += [found for found in directory.entries if stat.S_ISDIR(found.status.st_mode)]
                     yield directory
         finally:
-            os.close(self._root_fd)
+            beneath.close(self._root_fd)
 
     def root_entry(self) -> Found:
         """Return the entry of the root itself."""
         seen_ns = time.monotonic_ns()
-        found = Found(self._report.entries, NO_PARENT, b"", self._label, os.fstat(self._root_fd), seen_ns)
+        found = Found(self._report.entries, NO_PARENT, b"", self._label, beneath.status(self._root_fd), seen_ns)
         self._report.entries += 1
-        found.generation = native.inode_generations(self._root_fd, [b""])[0]
-        found.xattrs = self._xattrs(b"/proc/self/fd/%d" % self._root_fd, found, follow=True)
+        found.generation = _generations(self._root_fd, [b""])[0]
+        found.xattrs = self._xattrs(beneath.join(self._root_fd, b""), found, follow=True)
         return found
 
     def _read(self, parent: Found) -> Directory | None:
@@ -179,7 +178,7 @@ class Walk:
         try:
             return Directory(fd, self._read_entries(fd, parent))
         except OSError as error:
-            os.close(fd)
+            beneath.close(fd)
             self._unread(parent, f"directory not read: {error.strerror}")
             return None
 
@@ -190,10 +189,10 @@ class Walk:
 
     def _read_entries(self, fd: int, parent: Found) -> list[Found]:
         """Read the metadata of all entries of an open directory, by inode number, which spares a disk its seeks."""
-        with os.scandir(fd) as listing:
+        with beneath.scandir(fd) as listing:
             names = [os.fsencode(entry.name) for entry in sorted(listing, key=os.DirEntry.inode)]
         entries = [found for name in names if (found := self._look(fd, parent, name)) is not None]
-        generations = native.inode_generations(fd, [found.name for found in entries])
+        generations = _generations(fd, [found.name for found in entries])
         for found, generation in zip(entries, generations, strict=True):
             found.generation = generation
             self._read_rest(fd, found)
@@ -204,7 +203,7 @@ class Walk:
         seen_ns = time.monotonic_ns()
         path = parent.path + b"/" + name if parent.path else name
         try:
-            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            status = beneath.lstat(name, fd)
         except FileNotFoundError:
             return None  # it was removed since the listing; the engine saw that
         except OSError as error:
@@ -246,12 +245,13 @@ class Walk:
         """Read what lstat does not tell: the target of a symlink, and extended attributes."""
         if stat.S_ISLNK(found.status.st_mode):
             with contextlib.suppress(OSError):  # it was removed or replaced; the engine saw that
-                found.target = os.readlink(found.name, dir_fd=fd)
-        # There is no listxattr below a descriptor before Linux 6.13; the descriptor's own path stands in for it.
-        found.xattrs = self._xattrs(b"/proc/self/fd/%d/%s" % (fd, found.name), found, follow=False)
+                found.target = beneath.readlink(found.name, fd)
+        found.xattrs = self._xattrs(beneath.join(fd, found.name), found, follow=False)
 
     def _xattrs(self, path: bytes, found: Found, *, follow: bool) -> tuple[tuple[bytes, bytes], ...]:
         """Return the extended attributes of an entry; what cannot be read is reported."""
+        if not hasattr(os, "listxattr"):
+            return ()
         try:
             names = map(os.fsencode, os.listxattr(path, follow_symlinks=follow))
             return tuple(
@@ -261,6 +261,10 @@ class Walk:
             if error.errno not in _NO_XATTRS:
                 self._unread(found, f"extended attributes not read: {error.strerror}")
             return ()
+
+
+def _generations(fd: int, names: list[bytes]) -> list[int]:
+    return native.inode_generations(fd, names) if beneath.HAS_DESCRIPTORS else [GENERATION_UNKNOWN] * len(names)
 
 
 def open_below(root_fd: int, relative: bytes, expected: os.stat_result) -> int:
@@ -274,22 +278,22 @@ def open_below(root_fd: int, relative: bytes, expected: os.stat_result) -> int:
 def open_known(root_fd: int, relative: bytes, identity: tuple[int, int]) -> int:
     """Open a directory below the root that is known by its (st_dev, inode)."""
     fd = _open_in_steps(root_fd, relative)
-    status = os.fstat(fd)
+    status = beneath.status(fd)
     if (status.st_dev, status.st_ino) == identity:
         return fd
-    os.close(fd)
+    beneath.close(fd)
     raise FileNotFoundError(0, "replaced by another entry while the tree was read")
 
 
 def _open_in_steps(root_fd: int, relative: bytes) -> int:
     """Open a directory below the root however long its path is."""
-    fd = _open_directory(b".", root_fd)
+    fd = beneath.open_directory(b".", root_fd)
     while relative:
         step, relative = _first_step(relative)
         try:
-            deeper = _open_directory(step, fd)
+            deeper = beneath.open_directory(step, fd)
         finally:
-            os.close(fd)
+            beneath.close(fd)
         fd = deeper
     return fd
 
@@ -300,11 +304,3 @@ def _first_step(relative: bytes) -> tuple[bytes, bytes]:
         return relative, b""
     cut = relative.rindex(b"/", 0, _LONGEST_PATH_BYTES)
     return relative[:cut], relative[cut + 1 :]
-
-
-def _open_directory(path: bytes, dir_fd: int | None) -> int:
-    """Open a directory, without changing its access time where that is allowed (owner or root)."""
-    try:
-        return os.open(path, _OPEN_DIRECTORY | getattr(os, "O_NOATIME", 0), dir_fd=dir_fd)
-    except PermissionError:
-        return os.open(path, _OPEN_DIRECTORY, dir_fd=dir_fd)

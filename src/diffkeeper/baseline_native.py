@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from diffkeeper import native
+from diffkeeper import beneath, native
 from diffkeeper.baseline_content import Content, EncodeChunk, read_open
 from diffkeeper.baseline_format import (
     CHUNK_BYTES,
@@ -265,4 +265,9 @@ class Packer:
 
 def is_possible(walks: Sequence[Walk], skip: Sequence[tuple[int, int]]) -> bool:
     """Say whether the native walk can do it: nothing is excluded and nothing mounted below the roots."""
-    return native.can_walk() and len(skip) <= 8 and not any(walk.is_selective for walk in walks)
+    return (
+        beneath.HAS_DESCRIPTORS
+        and native.can_walk()
+        and len(skip) <= 8
+        and not any(walk.is_selective for walk in walks)
+    )

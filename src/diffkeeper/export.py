@@ -14,8 +14,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Protocol
 
+from diffkeeper import beneath
 from diffkeeper.errors import DamagedTraceError, DiffkeeperError, UnknownContentError
-from diffkeeper.export_folder import Folder
 from diffkeeper.export_tar import Tar
 from diffkeeper.export_target import SkippedError, Target, check_name
 from diffkeeper.model.answers import Entry, Exactness
@@ -25,7 +25,7 @@ from diffkeeper.model.globs import PathFilter, UnmatchedPatterns
 Chunks = Iterator[tuple[int, bytes]]
 
 # After these every further entry would fail as well.
-_HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+_HOPELESS = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS, errno.EIO})
 
 _NO_FILE_BYTES = 1 << 63  # what says that it is larger is left out in its turn
 
@@ -84,7 +84,15 @@ def export_tree(
 def _target(out: str, *, force: bool, stdout: BinaryIO | None) -> Target:
     if out == "-":
         return Tar(None, stdout or sys.stdout.buffer)
-    return Tar(out, None, force=force) if out.endswith(".tar") else Folder(out, force=force)
+    if out.endswith(".tar"):
+        return Tar(out, None, force=force)
+    if beneath.HAS_DESCRIPTORS:
+        from diffkeeper.export_folder import Folder  # which Windows cannot import
+
+        return Folder(out, force=force)
+    from diffkeeper.export_paths import PathFolder
+
+    return PathFolder(out, force=force)
 
 
 def _check_room(tree: Source, wanted: PathFilter, place: str, *, keeps_holes: bool) -> None:

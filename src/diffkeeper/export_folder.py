@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from diffkeeper.errors import UsageError
-from diffkeeper.export_target import SkippedError
+from diffkeeper.export_target import SkippedError, check_place
 from diffkeeper.model.answers import Entry
 from diffkeeper.model.event import Meta
 from diffkeeper.model.exported import Remark
@@ -46,7 +46,7 @@ class Folder:
         self._remarks: list[Remark] = []
         self._user = os.geteuid()
         self._groups = {os.getegid(), *os.getgroups()}
-        self._is_fresh = _check_place(out, force)
+        self._is_fresh = check_place(out, force)
 
     def __enter__(self) -> Self:
         """Make the directory and open it; the user's own path to it may lead through symlinks."""
@@ -246,20 +246,6 @@ class Folder:
         if entry.xattrs:
             self._set_xattrs(f"/proc/self/fd/{folder}/{os.fsdecode(name)}", entry, follow_symlinks=False)
         os.utime(name, ns=(meta.mtime_ns, meta.mtime_ns), dir_fd=folder, follow_symlinks=False)
-
-
-def _check_place(out: str, force: bool) -> bool:
-    """Return whether there is nothing at the place; raises UsageError if it cannot be used."""
-    try:
-        with os.scandir(out) as found:
-            is_empty = next(found, None) is None
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        raise UsageError(f"cannot export to {out!r}: {error.strerror}; name another directory with --out") from error
-    if not is_empty and not force:
-        raise UsageError(f"{out!r} is not empty: name another directory, or replace what is in the way with --force")
-    return is_empty
 
 
 def _is_at_or_below(path: bytes, top: bytes) -> bool:

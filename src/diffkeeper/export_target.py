@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
+from diffkeeper.errors import UsageError
 from diffkeeper.model.answers import Entry
 from diffkeeper.model.exported import Remark
 
@@ -48,3 +50,17 @@ def check_name(path: bytes) -> None:
     for name in path.split(b"/"):
         if name in (b"", b".", b"..") or b"\0" in name:
             raise SkippedError("it is no name for a file, and may lead out of the place of the export")
+
+
+def check_place(out: str, force: bool) -> bool:
+    """Return whether there is nothing at the place; raises UsageError if it cannot be used."""
+    try:
+        with os.scandir(out) as found:
+            is_empty = next(found, None) is None
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise UsageError(f"cannot export to {out!r}: {error.strerror}; name another directory with --out") from error
+    if not is_empty and not force:
+        raise UsageError(f"{out!r} is not empty: name another directory, or replace what is in the way with --force")
+    return is_empty

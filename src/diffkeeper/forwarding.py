@@ -12,12 +12,18 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import Any
 
-_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
-_JOB_CONTROL = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGWINCH}
-_OWN = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGXCPU, signal.SIGURG}
-_STOP = signal.SIGURG  # ignored by default and by everyone: wakes the thread when it is to end
+
+def _those(*names: str) -> set[int]:
+    return {getattr(signal, name) for name in names if hasattr(signal, name)}
+
+
+_FAULTS = _those("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS")
+_JOB_CONTROL = _those("SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGCONT", "SIGWINCH")
+_OWN = _those("SIGKILL", "SIGSTOP", "SIGCHLD", "SIGPIPE", "SIGXFSZ", "SIGXCPU", "SIGURG")
+_STOP = getattr(signal, "SIGURG", 0)  # ignored by default and by everyone: wakes the thread when it is to end
 
 
 def forwarded_signals(ignored: frozenset[int]) -> set[int]:
@@ -63,3 +69,32 @@ class Forwarder:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(self._pid, received.si_signo)
         self._ended.release()
+
+
+class HandlingForwarder:
+    """Do the same by handlers where no thread can wait for signals (macOS, Windows): who sent one is not told there.
+
+    So Ctrl-C, which the terminal sends to the command as well, is left to whoever waits for the command.
+    """
+
+    def __init__(self, pid: int, ignored: frozenset[int]) -> None:
+        """Leave alone what is ignored."""
+        self._pid = pid
+        self._numbers = _those("SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2") - set(ignored)
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> HandlingForwarder:
+        """Take the signals."""
+        self._former = {number: signal.signal(number, self._forward) for number in self._numbers}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let signals act on the recorder again."""
+        for number, former in self._former.items():
+            signal.signal(number, former)
+
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            os.kill(self._pid, number)

@@ -82,7 +82,7 @@ def refusal(pid: int) -> str:
     parents = [freezer.parent for freezer in candidates(pid, "")]
     if not parents:
         return "no cgroup hierarchy with a freezer is mounted"
-    if os.geteuid() == 0 and not any(os.access(parent, os.W_OK) for parent in parents):
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and not any(os.access(parent, os.W_OK) for parent in parents):
         return f"{parents[0]} cannot be written to"
     return ""
 

@@ -17,7 +17,6 @@ Descriptors travel with the message that names them, in its order. A closed sock
 from __future__ import annotations
 
 import array
-import fcntl
 import json
 import os
 import socket
@@ -109,6 +108,8 @@ def directory_identity(descriptor: int) -> tuple[int, int, int]:
 
     O_PATH descriptors need no right to read the directory, so they prove nothing.
     """
+    import fcntl  # which Windows has not
+
     if fcntl.fcntl(descriptor, fcntl.F_GETFL) & O_PATH:
         raise RecordError("a watch root must be opened for reading")
     status = os.fstat(descriptor)
@@ -120,6 +121,8 @@ def directory_identity(descriptor: int) -> tuple[int, int, int]:
 
 def _generation(descriptor: int) -> int:
     """Return the inode's generation, 0 where the file system has none."""
+    import fcntl  # which Windows has not
+
     try:
         answer = fcntl.ioctl(descriptor, _FS_IOC_GETVERSION, b"\0" * 8)
     except OSError:

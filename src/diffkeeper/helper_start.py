@@ -77,7 +77,7 @@ def _will_record(arguments: Sequence[str]) -> bool:
 
 def _is_under_sudo() -> bool:
     """Say whether the helper's socket may have to be made as another user (``sudo diffkeeper record``)."""
-    return os.geteuid() == 0 and "SUDO_UID" in os.environ
+    return "SUDO_UID" in os.environ and os.geteuid() == 0
 
 
 def _has_standard_descriptors() -> bool:
@@ -125,7 +125,7 @@ def _spawn(command: list[str], stdin: int, own_session: bool) -> int:
 
 def has_privileges() -> bool:
     """Say whether this process may load and attach eBPF programs itself."""
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not hasattr(os, "geteuid"):
         return False
     if os.geteuid() == 0:
         return True

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from diffkeeper.errors import CommandNotExecutableError, CommandNotFoundError
 from diffkeeper.model.values import dataclass
 
-_IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, getattr(signal, "SIGXFSZ", signal.SIGPIPE)})
+_IGNORED_BY_PYTHON = frozenset(getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ") if hasattr(signal, name))
 _GO = b"g"
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})  # execvp tries the next directory of PATH after these
 
@@ -29,7 +29,12 @@ def environment_at_start() -> dict[bytes, bytes]:
         with open("/proc/self/environ", "rb") as file:
             return parse_environment(file.read())
     except OSError:
-        return dict(os.environb)
+        return own_environment()
+
+
+def own_environment() -> dict[bytes, bytes]:
+    """Return the environment of this process as it is now."""
+    return {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
 
 
 def parse_environment(block: bytes) -> dict[bytes, bytes]:
@@ -50,6 +55,9 @@ def ignored_signals() -> frozenset[int]:
 
 def check_command(name: bytes, environment: Mapping[bytes, bytes]) -> None:
     """Raise CommandNotFoundError or CommandNotExecutableError if exec of ``name`` is bound to fail; touches nothing."""
+    if not hasattr(os, "fork"):
+        find_program(os.fsdecode(name), {os.fsdecode(key): os.fsdecode(value) for key, value in environment.items()})
+        return
     is_present = False
     for path in _candidates(name, environment):
         try:
@@ -61,6 +69,17 @@ def check_command(name: bytes, environment: Mapping[bytes, bytes]) -> None:
             return
         is_present = True
     raise _exec_error(name, errno.EACCES if is_present else errno.ENOENT)
+
+
+def find_program(name: str, environment: Mapping[str, str]) -> str:
+    """Return the program that a name stands for on systems without exec. Raises CommandNotFoundError."""
+    import shutil  # which no other system needs here
+
+    search = next((value for key, value in environment.items() if key.upper() == "PATH"), None)
+    found = shutil.which(name, path=search)
+    if found is None:
+        raise CommandNotFoundError(f"no such command: {name!r}: it is nowhere in PATH, or no program")
+    return found
 
 
 def _candidates(name: bytes, environment: Mapping[bytes, bytes]) -> list[bytes]:

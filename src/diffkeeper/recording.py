@@ -17,7 +17,7 @@ from pathlib import Path
 from diffkeeper import engines
 from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine
 from diffkeeper.errors import EngineUnavailableError, RecordError
-from diffkeeper.launch import check_command
+from diffkeeper.launch import check_command, own_environment
 from diffkeeper.model.keeping import ALWAYS, POLICIES, Policy, policy_of
 from diffkeeper.recording_session import (
     BUDGET_BYTES,
@@ -82,7 +82,7 @@ def record(
     if isinstance(keep, str) and keep not in POLICIES:
         raise RecordError(f"no such policy: {keep!r}; choose one of {', '.join(POLICIES)}")
     command = tuple(os.fsencode(argument) for argument in argv)
-    variables = dict(os.environb) if environment is None else environment
+    variables = own_environment() if environment is None else environment
     if not command:
         raise RecordError("no command to record; write it after --")
     choice = _choice(engine)
@@ -125,7 +125,7 @@ def run_unrecorded(
 
     Signals go to the command. Raises CommandNotFoundError or CommandNotExecutableError.
     """
-    variables = dict(os.environb) if environment is None else environment
+    variables = own_environment() if environment is None else environment
     return run_plainly(tuple(os.fsencode(argument) for argument in argv), variables, timeout)
 
 

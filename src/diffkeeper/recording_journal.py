@@ -69,12 +69,14 @@ class RingJournal:
         """Open the store, which takes ten fsyncs, while nobody waits; processing needs it after the command."""
         from diffkeeper.store.rocks import RocksStore
 
-        former = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # RocksDB's threads take none
+        masks = hasattr(signal, "pthread_sigmask")
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()) if masks else ()  # RocksDB's threads
         try:
             with contextlib.suppress(TraceError):  # processing tries again and says why it fails
                 self._store = RocksStore.create(self._trace_dir / STORE_NAME)
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, former)
+            if masks:
+                signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
     def _close_store(self) -> None:
         if self._store is not None:

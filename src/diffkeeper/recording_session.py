@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffkeeper import beneath
 from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine, EngineRequest
 from diffkeeper.errors import DiffkeeperError, StateDirectoryError
 from diffkeeper.file_time import file_time_ns, next_file_time_ns
-from diffkeeper.forwarding import Forwarder
-from diffkeeper.launch import HeldCommand, check_command, hold_command, ignored_signals
+from diffkeeper.launch import check_command, ignored_signals
 from diffkeeper.model.keeping import ALWAYS, Fate, Policy, policy_of
 from diffkeeper.model.values import dataclass
 from diffkeeper.model.verdict import Verdict, judge
 from diffkeeper.recording_journal import RingJournal
 from diffkeeper.recording_leases import Leases
+from diffkeeper.running import Command, command_of, forwarder_of, supervision_of
 from diffkeeper.state_directory import StateDirectory
 from diffkeeper.store.format import SESSION_NAME, RootFacts, SessionFacts, TraceLock, dump_session, write_session
-from diffkeeper.supervise import Ending, Supervision
+from diffkeeper.supervise import Ending
 from diffkeeper.verification.noting import differing
 from diffkeeper.verification.result import NOT_YET, OFF
 from diffkeeper.watch_roots import WatchRoot
@@ -116,9 +115,7 @@ class Session:
         """Record the command and return how it ended."""
         ignored = ignored_signals()
         self._engine.prepare()
-        held = hold_command(self._settings.argv, self._settings.environment, ignored)
-        if signal.SIGCHLD in ignored:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else nobody could learn how the command ended
+        held = command_of(self._settings.argv, self._settings.environment, ignored)
         with contextlib.ExitStack() as stack:
             ending = self._until_ended(stack, held, ignored)
             self._stop_engine()
@@ -130,7 +127,7 @@ class Session:
             self._discard()
         return self._outcome(ending, fate)
 
-    def _until_ended(self, stack: contextlib.ExitStack, held: HeldCommand, ignored: frozenset[int]) -> Ending:
+    def _until_ended(self, stack: contextlib.ExitStack, held: Command, ignored: frozenset[int]) -> Ending:
         try:
             self._set_up(stack, held.pid)
             self._engine.adopt(held.pid)
@@ -142,21 +139,20 @@ class Session:
         except BaseException:
             self._give_up(stack, held)
             raise
-        with self._signals_go_to(held.pid, ignored):
-            supervision = Supervision(held.pid, self._settings.timeout_s, self._tick, self._engine.let_go)
+        with self._signals_go_to(held, ignored):
+            supervision = supervision_of(held, self._settings.timeout_s, self._tick, self._engine.let_go)
             try:
                 self._release(held)
             except BaseException:
                 self._undo(stack)
                 raise
-            if self._engine.fileno() >= 0:
+            if self._engine.fileno() >= 0 or not held.pid:
                 supervision.serve(self._engine.fileno(), self._serve_engine)
             return supervision.wait()
 
-    def _signals_go_to(self, pid: int, ignored: frozenset[int]) -> contextlib.AbstractContextManager[object]:
-        return (
-            Forwarder(pid, ignored, self._engine.let_go) if self._settings.forward_signals else contextlib.nullcontext()
-        )
+    def _signals_go_to(self, held: Command, ignored: frozenset[int]) -> contextlib.AbstractContextManager[object]:
+        is_wanted = self._settings.forward_signals
+        return forwarder_of(held, ignored, self._engine.let_go) if is_wanted else contextlib.nullcontext()
 
     def _set_up(self, stack: contextlib.ExitStack, command: int) -> None:
         """Make the trace directory, start the capture and take the baseline."""
@@ -165,8 +161,8 @@ class Session:
         stack.enter_context(TraceLock(path))
         self._write_session()
         self._journal = stack.enter_context(RingJournal(path, self._engine))
-        excluded = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        stack.callback(os.close, excluded)
+        excluded = beneath.open_directory(os.fspath(path), follows=True)
+        stack.callback(beneath.close, excluded)
         roots = tuple(root.descriptor for root in self._roots)
         segments, interval_ns = self._journal.first_segments(), self._settings.mapped_interval_ns
         request = EngineRequest(
@@ -195,7 +191,7 @@ class Session:
 
     def _take_baseline(self, stack: contextlib.ExitStack, take: _Take, roots: Sequence[int]) -> None:
         settings, path, facts = self._settings, self._directory.path, self._facts
-        if settings.baseline == "touched" and settings.leases:
+        if settings.baseline == "touched" and settings.leases and hasattr(os, "fork"):
             self._leases = stack.enter_context(Leases(path, facts.trace_id, self._engine, roots))
         cover = None if self._leases is None else self._leases.cover
         left = take(path, facts, self._roots, settings.baseline_progress, settings.baseline_budget_bytes, cover)
@@ -205,7 +201,7 @@ class Session:
             facts.counters["leases"] = self._leases.leased
             facts.counters["leases_refused"] = self._leases.refused
 
-    def _give_up(self, stack: contextlib.ExitStack, held: HeldCommand) -> None:
+    def _give_up(self, stack: contextlib.ExitStack, held: Command) -> None:
         held.abandon()
         self._undo(stack)
 
@@ -215,7 +211,7 @@ class Session:
         self._engine.close()
         self._directory.undo()
 
-    def _release(self, held: HeldCommand) -> None:
+    def _release(self, held: Command) -> None:
         """Start the command; its first instruction comes after the recording's time zero."""
         self._facts.command_pid = held.pid
         self._facts.start_realtime_ns = time.time_ns()
@@ -350,11 +346,9 @@ def run_plainly(argv: tuple[bytes, ...], environment: Mapping[bytes, bytes], tim
     """Run a command as a recording does, and return its exit code."""
     ignored = ignored_signals()
     check_command(argv[0], environment)
-    held = hold_command(argv, environment, ignored)
-    if signal.SIGCHLD in ignored:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    with Forwarder(held.pid, ignored):
-        supervision = Supervision(held.pid, timeout_s, lambda: None)
+    held = command_of(argv, environment, ignored)
+    with forwarder_of(held, ignored, lambda: None):
+        supervision = supervision_of(held, timeout_s, lambda: None, lambda: None)
         held.release()
         return _exit_code(supervision.wait())
 
@@ -365,9 +359,9 @@ def _first_facts(settings: Settings, engine: str, roots: Sequence[WatchRoot]) ->
         argv=[os.fsdecode(argument) for argument in settings.argv],
         cwd=os.getcwd(),
         user=_user_name(),
-        uid=os.geteuid(),
-        hostname=os.uname().nodename,
-        kernel=os.uname().release,
+        uid=os.geteuid() if hasattr(os, "geteuid") else 0,
+        hostname=_machine()[0],
+        kernel=_machine()[1],
         roots=[RootFacts(os.fsdecode(root.label), os.fsdecode(root.path), *root.identity) for root in roots],
         engine=engine,
         baseline=settings.baseline,
@@ -377,9 +371,22 @@ def _first_facts(settings: Settings, engine: str, roots: Sequence[WatchRoot]) ->
 
 def _user_name() -> str:
     try:
+        import pwd
+    except ImportError:  # on Windows
+        return os.environ.get("USERNAME", "")
+    try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
+
+
+def _machine() -> tuple[str, str]:
+    """Return the names of the machine and of its kernel."""
+    if hasattr(os, "uname"):
+        return os.uname().nodename, os.uname().release
+    import platform  # slow to import
+
+    return platform.node(), platform.version()
 
 
 def _first_line(facts: SessionFacts, path: Path) -> str:
@@ -397,9 +404,8 @@ def _short(path: str, cwd: str) -> str:
 def _exit_code(ending: Ending) -> int:
     if ending.timed_out:
         return EXIT_TIMED_OUT
-    if os.WIFSIGNALED(ending.wait_status):
-        return 128 + os.WTERMSIG(ending.wait_status)
-    return os.WEXITSTATUS(ending.wait_status)
+    number = ending.wait_status & 0x7F
+    return 128 + number if number else ending.wait_status >> 8 & 0xFF
 
 
 def _import_what_comes_next() -> _Take:

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
-import resource
 from collections.abc import Mapping
 
 from diffkeeper.launch import parse_environment
 from diffkeeper.model.values import dataclass
 
 _SUDO_PROGRAMS = frozenset({"sudo", "sudo-rs"})
-_LIMITS = tuple(value for name, value in sorted(vars(resource).items()) if name.startswith("RLIMIT_"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,7 @@ class Invoker:
 
 def find_invoker() -> Invoker | None:
     """Return the user behind ``sudo diffkeeper``, or None where sudo did not start this process as root."""
-    if os.geteuid() != 0 or not _is_sudo(os.getppid()):
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or not _is_sudo(os.getppid()):
         return None
     try:
         uid, gid = int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
@@ -50,6 +47,8 @@ def find_invoker() -> Invoker | None:
 
 def become(invoker: Invoker) -> None:
     """Turn this root process into the invoking user for good; afterwards all it does is done as that user."""
+    import resource  # which Windows has not
+
     for kind, limits in invoker.limits.items():
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(kind, limits)
@@ -106,6 +105,8 @@ def _environment_of(pid: int) -> dict[bytes, bytes]:
 
 
 def _groups_of(uid: int, gid: int) -> tuple[int, ...]:
+    import pwd  # which Windows has not
+
     try:
         return tuple(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
     except KeyError:
@@ -113,8 +114,10 @@ def _groups_of(uid: int, gid: int) -> tuple[int, ...]:
 
 
 def _limits_of(pid: int) -> dict[int, tuple[int, int]]:
+    import resource  # which Windows has not
+
     limits: dict[int, tuple[int, int]] = {}
-    for kind in _LIMITS:
+    for kind in (value for name, value in sorted(vars(resource).items()) if name.startswith("RLIMIT_")):
         with contextlib.suppress(OSError, ValueError):
             limits[kind] = resource.prlimit(pid, kind)
     return limits

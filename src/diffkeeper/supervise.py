@@ -92,8 +92,11 @@ class Supervision:
     def _end_command(self, now: float) -> None:
         """Ask the tree to end, and after the grace make it."""
         self._let_go()
-        self._condemned += [descriptor for pid in _tree(self._pid) if (descriptor := _pidfd(pid)) >= 0]
         number = signal.SIGKILL if self._timed_out else signal.SIGTERM
+        if self._pidfd < 0:
+            _kill(self._pid, number)  # without pidfds and /proc (macOS) only the command itself
+        else:
+            self._condemned += [descriptor for pid in _tree(self._pid) if (descriptor := _pidfd(pid)) >= 0]
         for descriptor in self._condemned:
             _signal(descriptor, number)
             _signal(descriptor, signal.SIGCONT)  # a stopped process would sleep through its SIGTERM
@@ -106,6 +109,11 @@ def _pidfd(pid: int) -> int:
         return os.pidfd_open(pid)
     except OSError:
         return -1
+
+
+def _kill(pid: int, number: int) -> None:
+    with contextlib.suppress(OSError):
+        os.kill(pid, number)
 
 
 def _signal(descriptor: int, number: int) -> None:

@@ -6,8 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
+from diffkeeper import beneath
 from diffkeeper.errors import RecordError
-from diffkeeper.helper_protocol import directory_identity
 from diffkeeper.model.values import dataclass
 from diffkeeper.mounts import Place, place_of
 
@@ -38,14 +38,24 @@ def open_roots(paths: Sequence[str | os.PathLike[str]]) -> list[WatchRoot]:
             resolved = os.path.realpath(os.fsencode(path))
             if resolved not in descriptors:
                 descriptors[resolved] = _open_root(os.fspath(path))
-                opened.callback(os.close, descriptors[resolved])
+                opened.callback(beneath.close, descriptors[resolved])
         outer = _outermost(descriptors)
         labels = _labels(outer)
         roots = [
-            WatchRoot(labels[path], path, os.dup(descriptors[path]), directory_identity(descriptors[path]))
+            WatchRoot(labels[path], path, beneath.dup(descriptors[path]), _identity(descriptors[path]))
             for path in outer
         ]
     return roots
+
+
+def _identity(descriptor: int) -> tuple[int, int, int]:
+    """Return (s_dev, inode, generation) of an open directory."""
+    if beneath.HAS_DESCRIPTORS:
+        from diffkeeper.helper_protocol import directory_identity
+
+        return directory_identity(descriptor)
+    status = beneath.status(descriptor)
+    return beneath.s_dev(status.st_dev), status.st_ino & (1 << 64) - 1, 0
 
 
 def _outermost(descriptors: Mapping[bytes, int]) -> list[bytes]:
@@ -72,7 +82,7 @@ def _lies_in(path: bytes, other: bytes, places: Mapping[bytes, Place | None]) ->
 def close_roots(roots: Iterable[WatchRoot]) -> None:
     """Close the descriptors."""
     for root in roots:
-        os.close(root.descriptor)
+        beneath.close(root.descriptor)
 
 
 def is_inside(path: bytes, directory: bytes) -> bool:
@@ -83,12 +93,12 @@ def is_inside(path: bytes, directory: bytes) -> bool:
 def device_and_inode(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return (s_dev, inode) of a path, the device as the kernel numbers it."""
     status = os.stat(path)
-    return os.major(status.st_dev) << 20 | os.minor(status.st_dev), status.st_ino
+    return beneath.s_dev(status.st_dev), status.st_ino & (1 << 64) - 1
 
 
 def _open_root(path: str) -> int:
     try:
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return beneath.open_directory(path, follows=True)
     except FileNotFoundError:
         raise RecordError(f"cannot watch {path!r}: there is no such directory; create it, or correct --watch") from None
     except NotADirectoryError:

@@ -1,10 +1,14 @@
-"""Play a scenario on real files: ``python real.py SCENARIO ROOT``, or with a look at the files after each operation."""
+"""Play a scenario on real files: ``python real.py SCENARIO ROOT [PAUSE]``, or look at them after each operation.
+
+With a pause (in seconds) after each operation, also those see each state who only look now and then.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,4 +130,5 @@ def with_names(found: dict[bytes, tuple[str, int, bytes, int]]) -> State:
 
 
 if __name__ == "__main__":
-    SCENARIOS[sys.argv[1]](RealActor(Path(sys.argv[2])))
+    pause = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+    SCENARIOS[sys.argv[1]](RealActor(Path(sys.argv[2]), lambda: time.sleep(pause)))

@@ -13,6 +13,7 @@ from conformance import real
 from conformance.real import State
 from conformance.scenarios import BASELINE, SCENARIOS
 from diffkeeper import Trace, TreeView, record
+from diffkeeper.model.event import Kind, Mark
 from diffkeeper.processing import process
 from scripts import COMMAND, Script, begin_trace, seal, write_ring
 
@@ -41,10 +42,23 @@ def recorded_with_ebpf(scenario: str, place: Path) -> Path:
     return trace
 
 
+def recorded_by_looking(scenario: str, place: Path) -> Path:
+    """Record a scenario that gives time to look after each operation: that is what this engine needs."""
+    root, trace = place / "recorded", place / "trace"
+    real.prepare(root)
+    command = [sys.executable, real.__file__, scenario, str(root), "0.15"]
+    outcome = record(command, state_dir=trace, watch=[root], engine="watch")
+    assert outcome.exit_code == 0
+    return trace
+
+
 ENGINES = [
     pytest.param(scripted, id="scripted"),
     pytest.param(recorded_with_ebpf, id="ebpf", marks=pytest.mark.ebpf),
 ]
+
+
+ALL_ENGINES = [*ENGINES, pytest.param(recorded_by_looking, id="watch")]
 
 
 def state_of(view: TreeView) -> State:
@@ -61,7 +75,7 @@ def state_of(view: TreeView) -> State:
     )
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ALL_ENGINES)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_every_state_is_in_the_trace_in_its_order(engine: Recorder, scenario: str, tmp_path: Path) -> None:
     expected = real.states_of(scenario, tmp_path / "expected")
@@ -92,3 +106,17 @@ def test_events_know_their_process_and_their_time(engine: Recorder, tmp_path: Pa
         assert len({event.process for event in events}) == 1
         assert trace.process(events[0].process).argv
         assert all(event.enter_ns <= event.t_ns <= event.exit_ns for event in events if event.enter_ns)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_what_was_looked_at_is_inexact_and_says_nothing_else(scenario: str, tmp_path: Path) -> None:
+    with Trace.open(recorded_by_looking(scenario, tmp_path)) as trace:
+        info, events = trace.info(), list(trace.timeline(ops="all"))
+        assert {event.kind for event in events} == {Kind.CHANGED}
+        assert all(event.marks & Mark.INEXACT for event in events)
+        assert all(0 <= event.enter_ns <= event.t_ns <= event.exit_ns for event in events)
+        assert [event.t_ns for event in events] == sorted(event.t_ns for event in events)
+        assert {event.process for event in events} == {0}
+        assert (list(info.differing), trace.damage) == ([], [])
+        assert not info.is_complete
+        assert all("looking at the files" in defect for defect in info.defects)

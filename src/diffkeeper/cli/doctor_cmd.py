@@ -39,7 +39,8 @@ def command(as_json: bool) -> int:
 
 def _machine() -> str:
     system = platform.uname()
-    user = "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
+    uid = os.geteuid() if hasattr(os, "geteuid") else -1
+    user = "root" if uid == 0 else f"user {uid}" if uid > 0 else f"user {os.environ.get('USERNAME', '')}"
     return (
         f"diffkeeper {__version__}, Python {platform.python_version()}, {system.system} {system.release} "
         f"{system.machine}, as {user}"

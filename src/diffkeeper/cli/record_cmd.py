@@ -257,7 +257,7 @@ def _reserve_standard_descriptors() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.open(os.devnull, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
 
 
 def _end_by_signals_until_the_command_runs() -> None:
@@ -266,7 +266,7 @@ def _end_by_signals_until_the_command_runs() -> None:
     def end(number: int, frame: FrameType | None) -> None:
         raise _Terminated(number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, end)
 

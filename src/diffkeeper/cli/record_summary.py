@@ -134,7 +134,7 @@ def ending(outcome: Outcome) -> str:
     """Return how the command ended, as ``exited 1``."""
     if outcome.timed_out:
         return "was ended by --timeout"
-    if os.WIFSIGNALED(outcome.wait_status):
-        number = os.WTERMSIG(outcome.wait_status)
+    number = outcome.wait_status & 0x7F
+    if number:
         return f"was killed by signal {number} ({signal.strsignal(number)})"
     return f"exited {outcome.exit_code}"

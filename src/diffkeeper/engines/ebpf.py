@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import select
 import socket
 import sys
@@ -292,6 +291,8 @@ def _survey_sudo() -> EngineSurvey:
 
 
 def _user() -> str:
+    import pwd  # which Windows has not
+
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

@@ -39,6 +39,9 @@ class Notifier(Protocol):
     def unwatch(self, folder: Folder) -> None:
         """Tell no more of a directory."""
 
+    def is_told(self, folder: Folder) -> bool:
+        """Say whether the system still tells of that very directory, which it would not had it been removed."""
+
     def drain(self, timeout_s: float) -> bool:
         """Return once all is told that happened before the call; False if that could not be made sure."""
 
@@ -127,6 +130,11 @@ class _Inotify:
         if handle is not None and handle[0] in self._reader._watch_for_wd:
             with contextlib.suppress(OSError, KeyError):
                 self._reader.remove_callbacks([handle])
+
+    def is_told(self, folder: Folder) -> bool:
+        """Say whether its watch is there: that it went with its directory is told before what came after."""
+        handle: Any = folder.handle
+        return handle is not None and handle[0] in self._reader._watch_for_wd
 
     def told(self, folder: Folder, name: bytes) -> None:
         """Take an event of a directory (in the reader's thread)."""
@@ -245,6 +253,10 @@ class _Observed:
 
     def unwatch(self, folder: Folder) -> None:
         """Do nothing."""
+
+    def is_told(self, folder: Folder) -> bool:
+        """Return False: nothing is known of a single directory."""
+        return False
 
     def drain(self, timeout_s: float) -> bool:
         """Make a file in each root, and wait for the events of all."""

@@ -61,7 +61,7 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True)
 class EngineSurvey:
-    """Say whether an engine can run here; if not, why, and which commands would work."""
+    """Say whether an engine can run here; if not, why, and which commands would work; if so, perhaps how."""
 
     name: str
     is_usable: bool
@@ -71,7 +71,7 @@ class EngineSurvey:
     def text(self) -> str:
         """Return the refusal as ``record``, ``doctor`` and skipped tests show it."""
         if self.is_usable:
-            return f"{self.name}: usable"
+            return f"{self.name}: usable" + (f", {self.reason}" if self.reason else "")
         lines = [f"cannot record with {self.name}: {self.reason}"]
         if self.remedies:
             lines += ["what would work:", *(f"  {remedy}" for remedy in self.remedies)]

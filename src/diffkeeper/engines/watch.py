@@ -9,6 +9,7 @@ looked at. A thread does that; it never holds up the command, and where the jour
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import stat
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 from diffkeeper import mounts
 from diffkeeper.engines.protocol import EngineFacts, EngineRequest, EngineSurvey, Progress
 from diffkeeper.engines.segments import SegmentWriter
-from diffkeeper.engines.watch_mirror import Root, s_dev
+from diffkeeper.engines.watch_mirror import Root
 from diffkeeper.engines.watch_rounds import Rounds
 from diffkeeper.errors import DiffkeeperError, EngineUnavailableError, RecordError
 
@@ -174,12 +175,17 @@ def _root(place: tuple[bytes, bytes]) -> Root:
     return Root(path, label, status, takes_device=kind == b"overlay")
 
 
-def own_directory(path: bytes) -> tuple[int, int]:
-    """Return (s_dev, inode) of the trace's directory."""
-    status = os.stat(path)
-    return s_dev(status.st_dev), status.st_ino
-
-
 def survey() -> EngineSurvey:
-    """Say that this engine can run: it needs nothing but to be allowed to read the files."""
-    return EngineSurvey(NAME, True)
+    """Say that this engine can run, and how: it needs nothing but to be allowed to read the files."""
+    found = importlib.util.find_spec("watchdog")
+    hints = "told by the system where to look" if found else "looking at everything regularly: pip install watchdog"
+    return EngineSurvey(NAME, True, f"inexact; {hints}{_limit()}")
+
+
+def _limit() -> str:
+    """Return how many folders inotify will tell of, where that is known."""
+    try:
+        with open("/proc/sys/fs/inotify/max_user_watches", encoding="ascii") as file:
+            return f", in up to {int(file.read()):,} folders (fs.inotify.max_user_watches)"
+    except (OSError, ValueError):
+        return ""

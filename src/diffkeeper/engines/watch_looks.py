@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from diffkeeper import mounts
+from diffkeeper.beneath import entry_status, s_dev
 from diffkeeper.engines.notify import COOKIE, Notifier, TooManyWatchesError
-from diffkeeper.engines.watch_mirror import Entry, Folder, Root, is_fresh, packed, s_dev
+from diffkeeper.engines.watch_mirror import Entry, Folder, Root, is_fresh, packed
 from diffkeeper.engines.watch_reading import Reading
 from diffkeeper.engines.watch_telling import Teller
 from diffkeeper.model.attributes import is_second_name
@@ -98,7 +99,7 @@ class Looks:
             with os.scandir(folder.path) as listing:
                 for entry in listing:
                     try:
-                        yield entry.name, _status(entry)
+                        yield entry.name, entry_status(entry)
                     except OSError:
                         continue  # it went again
         except FileNotFoundError:
@@ -217,7 +218,10 @@ class Looks:
             self._displaced(folder, name, entry, status, since_ns)
         key = (status.st_dev, status.st_ino)
         moved = self._vanished.get(_key(status))
-        if moved is not None and moved[2].has_moved_as(status) and self._is_still_at(moved):
+        has_moved = moved is not None and self._is_still_at(moved) and self._is_same(moved[2], status)
+        if moved is not None and not has_moved and self._is_still_at(moved) and moved[2].is_of(status):
+            self._gone(moved[0], moved[1], since_ns)  # its number is used again, or nobody can tell
+        if moved is not None and has_moved:
             del self._vanished[_key(status)]
             self._moved(sight, *moved)
         elif status.st_nlink > 1 and (known := self._linked.get(key)) is not None and known.is_of(status):
@@ -236,6 +240,11 @@ class Looks:
             return
         del folder.children[name]
         self._vanished.pop(entry.key, None)
+
+    def _is_same(self, entry: Entry, status: os.stat_result) -> bool:
+        """Say whether a status under another name is that of the same file, and not of one with a number used again."""
+        is_watched = entry.folder is not None and self.notifier is not None and self.notifier.is_told(entry.folder)
+        return entry.has_moved_as(status) and (is_watched or entry.folder is None or not entry.is_fresh)
 
     def _is_still_at(self, moved: tuple[Folder, bytes, Entry]) -> bool:
         folder, name, entry = moved
@@ -411,11 +420,6 @@ class Looks:
 
 def _key(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev & (1 << 64) - 1, status.st_ino & (1 << 64) - 1
-
-
-def _status(entry: os.DirEntry[bytes]) -> os.stat_result:
-    """Return what lstat says of an entry of a listing; on Windows the listing's own status lacks the inode."""
-    return entry.stat(follow_symlinks=False) if os.name == "posix" else os.lstat(entry.path)
 
 
 def _stat(path: bytes) -> os.stat_result | None:

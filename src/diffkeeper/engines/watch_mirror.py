@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Iterator
 
+from diffkeeper.beneath import s_dev
 from diffkeeper.model.observation import Base, Inode
 
 GENERATION_UNKNOWN = -1
@@ -18,11 +19,6 @@ _STATUS = struct.Struct("<QQIIIIQqqQ")  # dev ino mode nlink uid gid size mtime 
 _U64 = (1 << 64) - 1
 _COARSE_NS = 50_000_000  # a second change within one tick of the file system's clock leaves no trace in the status
 _COARSER_NS = 2_100_000_000  # where times are whole seconds (FAT: every second one)
-
-
-def s_dev(st_dev: int) -> int:
-    """Return a device number as the kernel writes it inside (major << 20 | minor); elsewhere the system's own."""
-    return os.major(st_dev) << 20 | os.minor(st_dev) if hasattr(os, "major") else st_dev & _U64
 
 
 def packed(status: os.stat_result) -> bytes:
@@ -82,10 +78,8 @@ class Entry:
         return (known[0], known[1], stat.S_IFMT(known[2])) == same
 
     def has_moved_as(self, status: os.stat_result) -> bool:
-        """Say whether a status under another name is that of the same file, and not of one with a number used again."""
-        if not self.is_of(status) or (self.folder is not None and self.is_fresh):
-            return False
-        return bool(_STATUS.unpack(self.status)[7] == status.st_mtime_ns)
+        """Say whether a status under another name may be that of the same file: inode and mtime are the same."""
+        return self.is_of(status) and bool(_STATUS.unpack(self.status)[7] == status.st_mtime_ns)
 
     def is_untouched(self, status: os.stat_result) -> bool:
         """Say whether a status has the size and the mtime that were known: its bytes are the same then."""

@@ -32,7 +32,10 @@ class Reading:
         self.size = self.status.st_size  # of what was read
         self.blocks = b""
         self.read = Read.WHOLE if known is None or self.status.st_size <= BLOCK_BYTES else Read.EXTENTS
-        self._is_sparse = getattr(self.status, "st_blocks", 1 << 62) * 512 < self.status.st_size - BLOCK_BYTES
+        self._is_sparse = (
+            hasattr(os, "SEEK_DATA")
+            and getattr(self.status, "st_blocks", 1 << 62) * 512 < self.status.st_size - BLOCK_BYTES
+        )
         if not stat.S_ISREG(self.status.st_mode):
             self.close()
             raise FileNotFoundError("it is no regular file any more")

@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 
+from diffkeeper.beneath import entry_status, s_dev
 from diffkeeper.engines.protocol import EngineRequest
 from diffkeeper.engines.segments import SegmentWriter
-from diffkeeper.engines.watch_looks import Looks, Place, _status
-from diffkeeper.engines.watch_mirror import Folder, Root, packed, s_dev
+from diffkeeper.engines.watch_looks import Looks, Place
+from diffkeeper.engines.watch_mirror import Folder, Root, packed
 from diffkeeper.engines.watch_telling import Teller
 from diffkeeper.model.observation import LookOp
 from diffkeeper.rules import Rules
@@ -235,7 +236,7 @@ class Rounds:
                 for entry in listing:
                     known = children.get(entry.name)
                     try:
-                        status = _status(entry)
+                        status = entry_status(entry)
                     except OSError:
                         continue
                     found.add(entry.name)

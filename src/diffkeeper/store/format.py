@@ -19,7 +19,6 @@ Versions of the format, newest last; a release reads its own and every older one
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -30,8 +29,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from diffkeeper import beneath
 from diffkeeper.errors import DamagedTraceError, FormatTooNewError, NoSuchTraceError, StateDirectoryError, TraceError
 from diffkeeper.model.values import dataclass
+from diffkeeper.store import lock
 from diffkeeper.version import __version__
 
 FORMAT_VERSION = 1
@@ -198,7 +199,7 @@ def write_session(trace: str | os.PathLike[str], facts: SessionFacts) -> None:
     """Replace session.json of the trace at ``trace``: after a crash at any moment the old or the new one is there."""
     path = Path(trace, SESSION_NAME)
     temporary = path.with_suffix(".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | beneath.CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:
             file.write(dump_session(facts))
@@ -212,7 +213,9 @@ def write_session(trace: str | os.PathLike[str], facts: SessionFacts) -> None:
 
 
 def _sync_directory(path: str | os.PathLike[str]) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not beneath.HAS_DESCRIPTORS:
+        return
+    descriptor = beneath.open_directory(os.fspath(path), follows=True)
     try:
         with contextlib.suppress(OSError):  # some network file systems cannot sync a directory
             os.fsync(descriptor)
@@ -231,17 +234,14 @@ def trace_state(trace: str | os.PathLike[str]) -> str:
 def is_locked(trace: str | os.PathLike[str]) -> bool:
     """Say whether a recorder holds the lock of the trace at ``trace``, changing nothing."""
     with contextlib.suppress(FileNotFoundError), _opened_lock(trace, os.O_RDONLY) as descriptor:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+        return not lock.try_shared(descriptor)
     return False
 
 
 @contextlib.contextmanager
 def _opened_lock(trace: str | os.PathLike[str], flags: int) -> Iterator[int]:
     try:
-        descriptor = os.open(Path(trace, LOCK_NAME), flags | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(Path(trace, LOCK_NAME), flags | beneath.CLOEXEC, 0o600)
     except PermissionError as error:
         raise TraceError(f"Cannot open the lock of {os.fspath(trace)}: {error.strerror}.") from error
     try:
@@ -258,7 +258,7 @@ class TraceLock:
 
     def __init__(self, trace: str | os.PathLike[str]) -> None:
         """Take the lock; raise StateDirectoryError where another process records into ``trace``."""
-        self.descriptor = os.open(Path(trace, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.descriptor = os.open(Path(trace, LOCK_NAME), os.O_RDWR | os.O_CREAT | beneath.CLOEXEC, 0o600)
         deadline = time.monotonic_ns() + self.PATIENCE_NS
         while not self._taken():
             if time.monotonic_ns() > deadline:
@@ -269,11 +269,7 @@ class TraceLock:
             time.sleep(0.005)
 
     def _taken(self) -> bool:
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        return lock.try_exclusive(self.descriptor)
 
     def release(self) -> None:
         """Let go of the lock; a second call does nothing."""

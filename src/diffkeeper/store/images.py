@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
 
+from diffkeeper import beneath
 from diffkeeper.model.values import dataclass
+from diffkeeper.positional import read_at
 from diffkeeper.store.format import JOURNAL_NAME
 
 MAGIC = 0x31494B44
@@ -62,7 +64,7 @@ class Image:
         """Yield the bytes in chunks of CHUNK_BYTES; fewer than ``size`` in all if the file is cut short."""
         with self.path.open("rb", buffering=0) as file:
             for at in range(0, self.size, CHUNK_BYTES):
-                data = os.pread(file.fileno(), min(CHUNK_BYTES, self.size - at), self.offset + at)
+                data = read_at(file.fileno(), min(CHUNK_BYTES, self.size - at), self.offset + at)
                 yield data
                 if len(data) < min(CHUNK_BYTES, self.size - at):
                     return
@@ -72,7 +74,7 @@ def create_image_file(trace: str | os.PathLike[str], number: int) -> int:
     """Make an image file and return its descriptor."""
     path = Path(trace, JOURNAL_NAME, f"i{number:06}.img")
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | beneath.CLOEXEC, 0o600)
 
 
 def image_files(trace: str | os.PathLike[str]) -> list[Path]:
@@ -96,7 +98,7 @@ def images(trace: str | os.PathLike[str], trace_id: int) -> Iterator[Image]:
 
 def _images_in(path: Path, fd: int, trace_id: int) -> Iterator[Image]:
     at = 0
-    while len(head := os.pread(fd, _HEAD.size, at)) == _HEAD.size:
+    while len(head := read_at(fd, _HEAD.size, at)) == _HEAD.size:
         magic, state, trace, index, size, span, _, _, crc, head_crc = _HEAD.unpack(head)
         if magic != MAGIC or trace != trace_id or zlib.crc32(head[:-4]) != head_crc or span < PAGE or span % PAGE:
             return

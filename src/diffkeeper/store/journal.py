@@ -25,7 +25,9 @@ from enum import IntEnum
 from itertools import pairwise
 from pathlib import Path
 
+from diffkeeper import beneath
 from diffkeeper.model.values import dataclass
+from diffkeeper.positional import allocate, read_at, write_at
 from diffkeeper.store.format import JOURNAL_NAME
 from diffkeeper.store.images import image_files
 
@@ -110,7 +112,7 @@ def segment_path(trace: str | os.PathLike[str], stream: str, number: int) -> Pat
 
 def _create_segment(trace: str | os.PathLike[str], stream: str, number: int) -> int:
     Path(trace, JOURNAL_NAME).mkdir(mode=0o700, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | beneath.CLOEXEC
     return os.open(segment_path(trace, stream, number), flags, 0o600)
 
 
@@ -146,7 +148,7 @@ class SegmentPool:
         number = max(self._descriptors, default=0) + 1
         descriptor = _create_segment(self._trace, "r", number)
         try:
-            os.posix_fallocate(descriptor, 0, self._size)
+            allocate(descriptor, self._size)
         except OSError:
             os.close(descriptor)
             segment_path(self._trace, "r", number).unlink()
@@ -157,7 +159,7 @@ class SegmentPool:
     def recycle(self, number: int) -> int:
         """Free a segment whose batches are safe in the store; return its descriptor, to be written from the start."""
         descriptor = self._descriptors[number]
-        os.pwrite(descriptor, b"\0" * _HEAD, 0)  # without a first header nothing in it counts any more
+        write_at(descriptor, b"\0" * _HEAD, 0)  # without a first header nothing in it counts any more
         return descriptor
 
     @property
@@ -205,7 +207,7 @@ class JournalWriter:
         if self._descriptor < 0 or (self._written and self._written + len(batch) > self._size):
             self._next_segment()
         # At its place, not at the end: what a failed write left behind is written over.
-        _write_all(self._descriptor, batch, self._written)
+        write_at(self._descriptor, batch, self._written)
         self._written += len(batch)
         self.sequence += 1
         return self.sequence
@@ -219,20 +221,13 @@ class JournalWriter:
     def sync(self) -> None:
         """Wait until all that was appended is on disk."""
         if self._descriptor >= 0:
-            os.fdatasync(self._descriptor)
+            getattr(os, "fdatasync", os.fsync)(self._descriptor)
 
     def close(self) -> None:
         """End the segment; a second call does nothing."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
 
 
 @dataclass(slots=True)
@@ -345,10 +340,10 @@ class JournalReader:
 
     def _batch_at(self, descriptor: int, segment: _Segment, damage: list[str]) -> tuple[Batch | None, int]:
         """Return the batch that comes next in a segment and its span, or None where there is no complete one."""
-        header = BatchHeader.from_bytes(os.pread(descriptor, _HEAD, segment.offset))
+        header = BatchHeader.from_bytes(read_at(descriptor, _HEAD, segment.offset))
         if header is None or header.trace_id != self._trace_id or header.sequence != segment.next_sequence:
             return None, 0
-        payload = os.pread(descriptor, header.length, segment.offset + _HEAD)
+        payload = read_at(descriptor, header.length, segment.offset + _HEAD)
         if len(payload) != header.length or header.checksum(payload) != header.crc:
             damage.append(f"Journal segment {segment.name}: batch {header.sequence} is incomplete or damaged.")
             return None, 0

@@ -7,7 +7,6 @@ journal, so that a trace that grew is processed anew; a file lock lets one reade
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -15,8 +14,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from diffkeeper import beneath
 from diffkeeper.errors import DamagedTraceError, TraceError
 from diffkeeper.processing.processor import Processor
+from diffkeeper.store import lock
 from diffkeeper.store.format import STORE_NAME, SessionFacts
 from diffkeeper.store.journal import JournalReader
 
@@ -92,6 +93,8 @@ def _cache_home() -> Path:
 
 
 def _temporary_home() -> Path:
+    if not hasattr(os, "getuid"):
+        return Path(tempfile.mkdtemp(prefix="diffkeeper-cache-"))
     home = Path(tempfile.gettempdir()) / f"diffkeeper-cache-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         home.mkdir(mode=0o700)
@@ -103,9 +106,9 @@ def _temporary_home() -> Path:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | beneath.flags("O_NOFOLLOW") | beneath.CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock.wait_exclusive(descriptor)
         yield
     finally:
         os.close(descriptor)

@@ -15,6 +15,7 @@ from diffkeeper.model.blobs import BlobSink
 from diffkeeper.model.event import Data
 from diffkeeper.model.extents import HOLE, UNKNOWN, ExtentMap
 from diffkeeper.model.promised import is_promised
+from diffkeeper.positional import read_at
 
 WINDOW_BYTES = 1 << 20
 
@@ -46,7 +47,7 @@ def match(content: ExtentMap, blobs: BlobSource, fd: int) -> Match:
         if _is_hole(content, at) and (hole := _hole_in_both(content, at, fd)) > length:
             at += hole
             continue
-        found = _match_window(content, blobs, at, os.pread(fd, length, at), length)
+        found = _match_window(content, blobs, at, read_at(fd, length, at), length)
         if found == Match.DIFFERENT:
             return found
         result = result if found == Match.SAME else found
@@ -61,6 +62,8 @@ def _is_hole(content: ExtentMap, at: int) -> bool:
 def _hole_in_both(content: ExtentMap, at: int, fd: int) -> int:
     """Return how many bytes from ``at`` on are a hole in the trace and in the file."""
     in_trace = next(content.pieces(at, content.size - at)).length
+    if not hasattr(os, "SEEK_DATA"):
+        return 0
     try:
         data_at = os.lseek(fd, at, os.SEEK_DATA)
     except OSError:  # ENXIO: no more data; anything else shows when it is read
@@ -106,15 +109,18 @@ def read_back(fd: int, node: int, base: int, is_executable: bool, sink: BlobSink
 
 def _segments(fd: int) -> Iterator[tuple[int, bytes]]:
     at = 0
-    while True:
+    while hasattr(os, "SEEK_DATA"):
         try:
             at = os.lseek(fd, at, os.SEEK_DATA)
             end = os.lseek(fd, at, os.SEEK_HOLE)
         except OSError:  # ENXIO: no more data
             return
         while at < end:
-            data = os.pread(fd, min(WINDOW_BYTES, end - at), at)
+            data = read_at(fd, min(WINDOW_BYTES, end - at), at)
             if not data:
                 return
             yield at, data
             at += len(data)
+    while data := read_at(fd, WINDOW_BYTES, at):
+        yield at, data
+        at += len(data)

@@ -8,13 +8,13 @@ import stat
 from dataclasses import dataclass, field
 from types import TracebackType
 
+from diffkeeper import beneath
 from diffkeeper.baseline_index import open_below, s_dev
 from diffkeeper.mounts import points_below
 from diffkeeper.rules import Rules
 from diffkeeper.store.format import RootFacts
 
-_NO_XATTRS = frozenset({errno.ENOTSUP, errno.ENODATA})
-_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_XATTRS = frozenset({errno.ENOTSUP, getattr(errno, "ENODATA", errno.ENOTSUP)})
 
 
 class RootGoneError(OSError):
@@ -31,7 +31,7 @@ class Listing:
 
     def close(self) -> None:
         """Close the descriptor."""
-        os.close(self.fd)
+        beneath.close(self.fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ class LiveRoot:
         self._left_out = left_out
         self._mount_points = points_below(self._path)
         try:
-            self.fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self.fd = beneath.open_directory(self._path)
         except OSError as error:
             raise RootGoneError(error.errno, f"{root.path} cannot be read") from error
-        self.status = os.fstat(self.fd)
+        self.status = beneath.status(self.fd)
         self._devices = {self.status.st_dev}
         if root.ino and (s_dev(self.status.st_dev), self.status.st_ino) != (root.dev, root.ino):
-            os.close(self.fd)
+            beneath.close(self.fd)
             raise RootGoneError(errno.ENOENT, f"{root.path} is another directory by now")
 
     def __enter__(self) -> LiveRoot:
@@ -70,7 +70,7 @@ class LiveRoot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the root."""
-        os.close(self.fd)
+        beneath.close(self.fd)
 
     def list(self, below: bytes, expected: os.stat_result) -> Listing:
         """Open the directory at a path below the root and look at its entries; raises OSError.
@@ -80,17 +80,17 @@ class LiveRoot:
         fd = open_below(self.fd, below, expected)
         try:
             entries = self._entries(fd, below)
-            return Listing(fd, os.fstat(fd), entries)
+            return Listing(fd, beneath.status(fd), entries)
         except BaseException:
-            os.close(fd)
+            beneath.close(fd)
             raise
 
     def _entries(self, fd: int, below: bytes) -> dict[bytes, os.stat_result]:
         entries = {}
-        with os.scandir(fd) as listing:
+        with beneath.scandir(fd) as listing:
             for entry in listing:
                 try:
-                    status = entry.stat(follow_symlinks=False)
+                    status = beneath.entry_status(entry)
                 except FileNotFoundError:
                     continue
                 if status.st_dev not in self._devices:  # a subvolume, a file of another layer, or a mount that is new
@@ -122,16 +122,14 @@ class LiveRoot:
 
 def open_file(directory: int, name: bytes) -> int:
     """Open what may be a regular file for reading, without changing its access time where that is allowed."""
-    try:
-        return os.open(name, _OPEN_FILE | getattr(os, "O_NOATIME", 0), dir_fd=directory)
-    except PermissionError:
-        return os.open(name, _OPEN_FILE, dir_fd=directory)
+    return beneath.open_file(name, directory)
 
 
 def read_xattrs(directory: int, name: bytes) -> dict[bytes, bytes] | None:
     """Return the extended attributes of an entry, None if they cannot be read."""
-    # There is no listxattr below a descriptor before Linux 6.13; the descriptor's own path stands in for it.
-    path = b"/proc/self/fd/%d/%s" % (directory, name) if name else b"/proc/self/fd/%d/." % directory
+    if not hasattr(os, "listxattr"):
+        return None
+    path = beneath.join(directory, name)
     try:
         names = os.listxattr(path, follow_symlinks=False)
         return {os.fsencode(one): os.getxattr(path, one, follow_symlinks=False) for one in names}

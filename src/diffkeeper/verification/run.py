@@ -47,4 +47,6 @@ def verify(processor: Processor, trace_dir: Path) -> Verification:
 def _left_out(facts: SessionFacts, trace_dir: Path) -> LeftOut:
     own = os.stat(trace_dir)
     mounts = frozenset(map(os.fsencode, facts.mounts_left_out))
-    return LeftOut(Rules.from_patterns(facts.excludes), frozenset({(s_dev(own.st_dev), own.st_ino)}), mounts)
+    return LeftOut(
+        Rules.from_patterns(facts.excludes), frozenset({(s_dev(own.st_dev), own.st_ino & (1 << 64) - 1)}), mounts
+    )

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from diffkeeper import beneath
 from diffkeeper.baseline_index import s_dev
 from diffkeeper.model.attributes import is_second_name
 from diffkeeper.model.compare import LinkGroups, What, differences, missing
@@ -159,7 +160,7 @@ class Sweep:
 
     def _read_target(self, place: _Place) -> bytes:
         with contextlib.suppress(OSError):
-            return os.readlink(place.name, dir_fd=place.listing.fd)
+            return beneath.readlink(place.name, place.listing.fd)
         return b""
 
     def _other(self, place: _Place, node: Node, found: tuple[What, ...]) -> Node | None:
@@ -281,7 +282,7 @@ class Sweep:
     def _is_settled_now(self, place: _Place) -> bool:
         """Say whether an entry is as it was when the engine stopped, even after it was looked at."""
         try:
-            now = os.stat(place.name, dir_fd=place.listing.fd, follow_symlinks=False)
+            now = beneath.lstat(place.name, place.listing.fd)
         except OSError:
             return False
         return self._is_settled(place.status) and self._is_settled(now) and now.st_ino == place.status.st_ino
@@ -293,7 +294,7 @@ def _rdev(status: os.stat_result) -> int | None:
 
 def _comparable(xattrs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """Leave out what the kernel gives to a new file unasked (labels), and what only root may see."""
-    is_root = os.geteuid() == 0
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     return {
         name: value
         for name, value in xattrs.items()
