@@ -77,6 +77,7 @@ class Attempts:
         self._exit_code = 0
         self._interrupted = 0
         self._signal = 0
+        self._was_killed = False  # the recorder of an attempt
 
     def run(self) -> Result:
         """Make the attempts. Raises RecordError if one cannot be recorded; what was kept until then stays."""
@@ -89,6 +90,11 @@ class Attempts:
             self._settle()
         return Result(self._facts, self._exit_code or (128 + self._signal if self._signal else 0), self._interrupted)
 
+    @property
+    def has_begun(self) -> bool:
+        """Say whether the command may have run."""
+        return bool(self._facts.attempts) or self._was_killed
+
     def _is_over(self, signals: _Signals) -> bool:
         self._signal = self._signal or signals.arrived()
         is_found = self._until_fail and self._found
@@ -96,6 +102,9 @@ class Attempts:
 
     def _attempt(self, signals: _Signals) -> Attempt:
         document = signals.run_child(lambda: self._one(self._facts.attempts + 1))
+        if document is None:
+            self._was_killed = True
+            raise RecordError("the recorder of an attempt was killed: no further attempt is made")
         if "signal" in document:
             self._signal = document["signal"]
             return Attempt(0)
@@ -233,20 +242,18 @@ class _Signals:
         if number in _ENDING:
             self._ended_by = self._ended_by or number
 
-    def run_child(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Run ``work`` in a child process; return its answer. Raises RecordError if the child was killed."""
+    def run_child(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        """Run ``work`` in a child process; return its answer, None if the child was killed."""
         readable, writable = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(readable)
             self._be_child(work, writable)
         os.close(writable)
-        status = self._wait(pid)
+        self._wait(pid)
         with open(readable, "rb") as pipe:
             answer = pipe.read()
-        if not answer:
-            raise RecordError(f"the recorder of an attempt ended with wait status {status}: no further attempt is made")
-        document: dict[str, Any] = json.loads(answer)
+        document: dict[str, Any] | None = json.loads(answer) if answer else None
         return document
 
     def _be_child(self, work: Callable[[], dict[str, Any]], pipe: int) -> None:
@@ -262,13 +269,12 @@ class _Signals:
                 sys.stderr.flush()
             os._exit(0)
 
-    def _wait(self, pid: int) -> int:
+    def _wait(self, pid: int) -> None:
         while True:
             received = signal.sigwaitinfo(self._taken)
             if received.si_signo == signal.SIGCHLD:
-                ended, status = os.waitpid(pid, os.WNOHANG)
-                if ended:
-                    return status
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    return
                 continue
             self._note(received.si_signo)
             if received.si_code <= 0:  # from a process; what the terminal sends reaches the child by itself

@@ -96,9 +96,6 @@ def test_the_template_for_gitlab_records_a_job_as_the_snippet_says(way: Way, com
     job = _with_demo(way, way.home / "job")
     variables |= {"DIFFKEEPER_HOME": str(job.temp / "diffkeeper" / "environment-checkout"), "CI_JOB_ID": "1"}
     environment = {**job.runner.environment, **variables}
-    if not _knows("--best-effort"):
-        del environment["DIFFKEEPER_BEST_EFFORT"]
-
     def shell(lines: list[str]) -> int:  # one shell, which ends with the first line that fails
         script = "set -e\n" + "\n".join(lines)
         return subprocess.run(
@@ -116,8 +113,3 @@ def test_the_template_for_gitlab_records_a_job_as_the_snippet_says(way: Way, com
     finally:
         shutil.rmtree(job.place)
 
-
-def _knows(option: str) -> bool:
-    from diffkeeper.cli.record_cmd import command
-
-    return any(option in one.opts for one in command.params)

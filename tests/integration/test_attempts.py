@@ -194,3 +194,16 @@ def test_under_sudo_each_attempt_is_the_users_and_so_is_what_is_kept(tmp_path: P
         assert (way.home / "ids").read_text() == f"{way.identity['user']}\n" * 3
         place = way.home / "diffkeeper-trace"
         assert {path.lstat().st_uid for path in (place, *place.rglob("*"))} == {way.identity["user"]}
+
+
+def test_a_killed_recorder_ends_the_series_and_leaves_its_trace(folder: Path) -> None:
+    script = COUNT + "test $n != 2 || { touch begun; exec sleep 3; }"
+    command = diffkeeper("record", "--until-fail", "--best-effort", "--", "sh", "-c", script)
+    process = subprocess.Popen(command, cwd=folder, env=plain_environment(), stderr=subprocess.PIPE, text=True)
+    wait_until((folder / "begun").exists)
+    (recorder,) = [pid for pid, line in descendants(process.pid).items() if "--until-fail" in line]
+    os.kill(recorder, signal.SIGKILL)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, (folder / "n").read_text()) == (125, "2\n"), said
+    assert "the recorder of an attempt was killed" in said
+    assert trace_state(folder / "diffkeeper-trace") == "broken"

@@ -11,6 +11,7 @@ from diffkeeper import helper_start
 from diffkeeper.attempts import Attempt, Attempts, Result
 from diffkeeper.cli.record_report import Report, as_object, strict_exit_code, write
 from diffkeeper.cli.record_summary import ending, state_option
+from diffkeeper.errors import DiffkeeperError
 from diffkeeper.model.clock import duration
 from diffkeeper.model.keeping import ALWAYS, ON_FAILURE, Fate, Policy
 from diffkeeper.recording import Outcome
@@ -48,7 +49,13 @@ def run(record: Record, series: Series, report: Report, invoker: Invoker | None)
         series.repeat,
         series.until_fail,
     )
-    result = attempts.run()
+    try:
+        result = attempts.run()
+    except DiffkeeperError as error:
+        if not attempts.has_begun:
+            raise
+        write(f"diffkeeper: {error}")  # with --best-effort too: the command is not run once more
+        return error.exit_code
     telling.result(result)
     return result.exit_code
 

@@ -243,7 +243,9 @@ def command(
         if best_effort:
             report.say(f"not recorded: {error}")
             variables = environment_at_start() if invoker is None else dict(invoker.environment)
-            return recording.run_unrecorded(command, environment=variables, timeout=timeout)
+            code = recording.run_unrecorded(command, environment=variables, timeout=timeout)
+            report.tell_object({"v": 1, "type": "unrecorded", "exit_code": code, "kept": False, "reason": str(error)})
+            return code
         raise RecordError(str(error)) from error  # whatever it would mean elsewhere
     except _Terminated as end:
         return 128 + end.number
