@@ -23,6 +23,7 @@ _SOCKET_BUFFER_BYTES = 1 << 20
 _PROMPT = "[sudo] diffkeeper needs root for eBPF; password for %p: "
 
 # linux/capability.h
+_SYS_ADMIN = 21  # stands for the two of eBPF
 CAPABILITIES = {"DAC_READ_SEARCH": 2, "SYS_PTRACE": 19, "PERFMON": 38, "BPF": 39}
 
 
@@ -149,4 +150,15 @@ def has_program(name: str) -> bool:
 def may_work() -> bool:
     """Say in microseconds that nothing speaks against trying; what sudo thinks shows when it is tried."""
     is_supported = sys.platform == "linux" and os.path.exists(LIBRARY) and os.path.exists(BTF)
-    return is_supported and (has_privileges() or has_program("sudo"))
+    if is_supported and has_privileges():
+        return os.geteuid() != 0 or not _root_lacks_capabilities()
+    return is_supported and has_program("sudo")
+
+
+def _root_lacks_capabilities() -> bool:
+    """Say whether root is without what the helper needs, as in a container; no sudo of root's brings it back."""
+    held = int(_status().get("CapEff", "0"), 16)
+    for name, number in CAPABILITIES.items():
+        if not held >> number & 1 and not (name in ("BPF", "PERFMON") and held >> _SYS_ADMIN & 1):
+            return True
+    return False

@@ -96,6 +96,7 @@ def test_the_template_for_gitlab_records_a_job_as_the_snippet_says(way: Way, com
     job = _with_demo(way, way.home / "job")
     variables |= {"DIFFKEEPER_HOME": str(job.temp / "diffkeeper" / "environment-checkout"), "CI_JOB_ID": "1"}
     environment = {**job.runner.environment, **variables}
+
     def shell(lines: list[str]) -> int:  # one shell, which ends with the first line that fails
         script = "set -e\n" + "\n".join(lines)
         return subprocess.run(
@@ -112,4 +113,3 @@ def test_the_template_for_gitlab_records_a_job_as_the_snippet_says(way: Way, com
             assert read_session(kept[0]).exit_code == code
     finally:
         shutil.rmtree(job.place)
-

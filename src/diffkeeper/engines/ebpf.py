@@ -213,6 +213,8 @@ class EbpfEngine:
         message, _ = received
         if message["op"] == "failed":
             is_refusal = message["error"] == EngineUnavailableError.__name__
+            if is_refusal and not survey().is_usable:
+                raise EngineUnavailableError(survey().text())  # why the kernel refused
             if is_refusal:
                 raise EngineUnavailableError(f"{message['message']}\nwhat would work:\n  {_WITHOUT}")
             raise RecordError(message["message"])
