@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from diffkeeper.store.format import read_session
-from integration.ways import CannotRunError, Terminal, Way, ways
+from integration.ways import SYSTEM_PYTHON, CannotRunError, Terminal, Way, ways
 
 pytestmark = pytest.mark.ebpf
 
@@ -81,3 +81,14 @@ def test_without_the_right_to_use_sudo_the_refusal_names_cause_and_remedies(both
     assert b"CAP_BPF" in result.stderr
     assert b"sudo diffkeeper record" in result.stderr
     assert os.listdir(home) == []
+
+
+def test_a_virtual_environment_of_the_users_is_the_commands(both: tuple[Way, Way]) -> None:
+    for way in both:
+        place = way.home / "venv"
+        way.run([SYSTEM_PYTHON, "-I", "-m", "venv", "--without-pip", place])
+        environment = {**ENVIRONMENT, "PATH": f"{place}/bin:/usr/bin:/bin", "VIRTUAL_ENV": str(place)}
+        command = ["python", "-c", "import os, sys; print(sys.prefix, sys.executable, os.environ['VIRTUAL_ENV'])"]
+        plain = way.run(command, env=environment)
+        assert plain.stdout.split() == [bytes(place), bytes(place / "bin" / "python"), bytes(place)], plain.stderr
+        assert way.run(way.recorded(command), env=environment).stdout == plain.stdout
