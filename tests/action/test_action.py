@@ -295,3 +295,29 @@ def test_no_input_stands_in_a_script_and_every_action_is_pinned_by_commit() -> N
 def test_the_simulated_runner_evaluates_what_the_action_uses(text: str, value: object) -> None:
     known = {"inputs.a": "1", "inputs.b": "", "always()": True}
     assert Expression(text, known.__getitem__).value() == value
+
+
+def test_without_sudo_the_job_is_recorded_less_exactly_and_that_is_said(job: Job) -> None:
+    with job.way.asked_for_password("nobody types it"):
+        result = job.use("echo one > file; sleep 0.3; echo two > file; exit 6")
+    assert (result.outputs["exit-code"], result.last.exit_code) == ("6", 6), result.log
+    assert (result.outputs["kept"], result.outputs["complete"]) == ("true", "false")
+    assert "sudo wants a password" in result.steps["record"].log
+    assert read_session(job.trace).engine == "watch"
+    assert "**The trace is not complete.** Recorded with `watch`" in result.summary
+    assert {path.lstat().st_uid for path in job.workspace.rglob("*")} == {job.way.identity["user"]}
+
+
+def test_without_sudo_and_without_best_effort_the_command_does_not_run(job: Job) -> None:
+    with job.way.asked_for_password("nobody types it"):
+        result = job.use("touch ran", best_effort="false")
+    assert (result.outputs["kept"], result.last.exit_code) == ("false", 125)
+    assert not (job.workspace / "ran").exists()
+    assert "not recorded" in result.summary
+
+
+def test_a_command_that_cannot_be_recorded_at_all_runs_and_its_exit_code_is_told(job: Job) -> None:
+    result = job.use("touch ran; exit 5", watch="missing")
+    assert (result.outputs["exit-code"], result.outputs["kept"], result.last.exit_code) == ("5", "false", 5), result.log
+    assert (job.workspace / "ran").exists()
+    assert result.summary == "## diffkeeper: exit 5\n\nIt was not recorded; the step's log says why.\n"

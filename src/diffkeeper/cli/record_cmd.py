@@ -15,7 +15,7 @@ import click
 from diffkeeper import engines, recording
 from diffkeeper.cli.record_report import Report, strict_exit_code
 from diffkeeper.engines import ebpf
-from diffkeeper.errors import CommandNotExecutableError, CommandNotFoundError, DiffkeeperError, RecordError
+from diffkeeper.errors import CommandNotExecutableError, CommandNotFoundError, DiffkeeperError, RecordError, UsageError
 from diffkeeper.launch import environment_at_start
 from diffkeeper.model.keeping import ALWAYS, POLICIES, Policy
 from diffkeeper.recording import BASELINES, Outcome
@@ -232,6 +232,7 @@ def command(
 
     try:
         if repeat is not None or until_fail:
+            _check_series()
             from diffkeeper.cli import record_attempts  # forks, and what belongs to that: few recordings need it
 
             series = record_attempts.Series(keep, repeat, until_fail, force, verify if strict else None)
@@ -251,6 +252,11 @@ def command(
         return 128 + end.number
     report.tell(outcome)
     return strict_exit_code(outcome, verify) if strict else outcome.exit_code
+
+
+def _check_series() -> None:
+    if not hasattr(os, "fork") or not hasattr(signal, "sigtimedwait"):
+        raise UsageError("--repeat and --until-fail are for Linux: record each attempt in a loop of your shell instead")
 
 
 def _reserve_standard_descriptors() -> None:
