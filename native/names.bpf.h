@@ -261,6 +261,49 @@ static __always_inline u64 read_string(struct scratch *space, u64 at, u64 from, 
 	return at + pad8(*length & 0xfff);
 }
 
+/* The descriptor that a path of the caller stands for, as files without a name are linked by; -1: none. */
+__noinline s32 descriptor_of(u64 path)
+{
+	const char prefix[] = "/proc/self/fd/";
+	u8 text[sizeof(prefix) - 1 + 8] = {0};
+	s32 fd = 0;
+
+	if (bpf_probe_read_user_str(text, sizeof(text), (void *)path) < (long)sizeof(prefix) + 1)
+		return -1;
+	for (u32 i = 0; i < sizeof(prefix) - 1; i++)
+		if (text[i] != prefix[i])
+			return -1;
+	for (u32 i = sizeof(prefix) - 1; i < sizeof(text) && text[i]; i++) {
+		if (text[i] < '0' || text[i] > '9')
+			return -1;
+		fd = fd * 10 + text[i] - '0';
+	}
+	return fd;
+}
+
+/*
+ * overlayfs touches no file that it links, only the directory, and forgets the new name at once: what is linked by its
+ * descriptor is looked up here, and joins what the call touched; of the others the string is enough.
+ */
+__noinline int touch_linked(struct dk_task *state, struct name_plan *plan)
+{
+	struct inode *inode;
+	unsigned long ino = 0;
+	s32 fd;
+
+	if (!state || !plan || state->touched_count != 1)
+		return 0;
+	fd = descriptor_of(plan->path);
+	inode = fd < 0 ? 0 : inode_of(file_of(fd));
+	if (!inode || is_directory(mode_of(inode)) || !is_root_device(device_of(inode)))
+		return 0;
+	read_field(&ino, inode, i_ino);
+	state->touched[1].pointer = (u64)inode;
+	state->touched[1].ino = ino;
+	state->touched_count = 2;
+	return 0;
+}
+
 /* Bytes of a file that came in, from the page cache, where the drain thread may not find it: no file is opened by
  * handle. */
 static __always_inline void send_import_bytes(struct dk_task *state, u64 sequence)
@@ -327,6 +370,8 @@ static __always_inline int record_name(struct call_args *args, struct dk_task *s
 	/* Nothing touched where the hooks stand: one hard link renamed onto another, which POSIX calls no change. */
 	if (!space || !args || !state || !plan_name(&plan, args) || (settings.has_touch_hooks && !state->touched_count))
 		return 0;
+	if (plan.op == DK_OP_LINK && counters.upper_offset && !args->request)
+		touch_linked(state, &plan);
 	if (plan.op == DK_OP_RENAME || plan.op == DK_OP_LINK)
 		is_import = settle_verdicts(state, plan.op);
 	else if (plan.op == DK_OP_UNLINK || counters.upper_offset)
