@@ -163,6 +163,19 @@ static __always_inline int is_stacked(struct inode *outer, struct inode *inner)
 }
 
 /*
+ * The inode of the bytes that were told inside the lock, as the root shows it. On overlayfs that is the one whose upper
+ * file the lock belongs to: the descriptor's at the end of the call, or, if it was turned meanwhile, at its begin.
+ */
+static __always_inline struct inode *shown_inode(struct dk_task *state, struct inode *seen, struct inode *locked)
+{
+	u64 begun = state->enter_inode;
+
+	if (counters.upper_offset && begun && real_inode((u64)seen) != (u64)locked && real_inode(begun) == (u64)locked)
+		return (struct inode *)begun;
+	return is_stacked(seen, locked) && is_root_device(device_of(seen)) ? seen : locked;
+}
+
+/*
  * The descriptor led to another file when the call began: that one may have got the bytes. As a hole, its extent is
  * read whatever its times say, since those are also what another write to it has told.
  */
@@ -198,8 +211,7 @@ __noinline int find_target(struct target *target, struct call_args *args, struct
 	if (file_flags & O_DIRECT)
 		target->flags |= DK_F_DIRECT;
 	if (locked) {
-		if (!is_stacked(seen, locked) || !is_root_device(device_of(seen)))
-			target->inode = locked;
+		target->inode = shown_inode(state, seen, locked);
 		target->offset = state->lock_offset;
 		target->t_ns = state->lock_last_ns;
 		target->enter_ns = state->lock_first_ns;

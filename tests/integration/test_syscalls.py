@@ -36,7 +36,7 @@ ELSEWHERE = [
     *(("xfs", name) for name in ("ioctl", "copy", "pipes", "exchange", "failed", "handles")),
     *(("btrfs", name) for name in ("ioctl", "copy")),
     *(("tmpfs", name) for name in ("copy", "pipes", "handles", "vectors")),
-    *(("overlay", name) for name in ("copy", "pipes", "failed", "open")),
+    *(("overlay", name) for name in ("copy", "pipes", "failed", "open", "threads")),
 ]
 NO_FACILITY = 77  # a program's exit status when the file system lacks what it tests
 _FIELD = re.compile(r" (\w+)=(-?[\w.]+)")
