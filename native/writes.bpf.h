@@ -163,15 +163,18 @@ static __always_inline int is_stacked(struct inode *outer, struct inode *inner)
 }
 
 /*
- * The inode of the bytes that were told inside the lock, as the root shows it. On overlayfs that is the one whose upper
- * file the lock belongs to: the descriptor's at the end of the call, or, if it was turned meanwhile, at its begin.
+ * The inode of the bytes that were told inside the lock, as the root shows it. On overlayfs that is the one that the
+ * write has touched and whose upper file was locked: the descriptor may have been turned, at either end of the call.
  */
 static __always_inline struct inode *shown_inode(struct dk_task *state, struct inode *seen, struct inode *locked)
 {
-	u64 begun = state->enter_inode;
+	struct inode *touched;
 
-	if (counters.upper_offset && begun && real_inode((u64)seen) != (u64)locked && real_inode(begun) == (u64)locked)
-		return (struct inode *)begun;
+	for (u32 i = 0; counters.upper_offset && i < 3; i++) {
+		touched = touched_inode(state, i);
+		if (touched && touched != locked && real_inode((u64)touched) == (u64)locked)
+			return touched;
+	}
 	return is_stacked(seen, locked) && is_root_device(device_of(seen)) ? seen : locked;
 }
 
