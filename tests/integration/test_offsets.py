@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from diffkeeper import Event, Trace
+from diffkeeper import Event, Exactness, Trace
+from integration.test_syscalls import compiled
 from oracle.recorded import diffkeeper
 
 pytestmark = pytest.mark.ebpf
@@ -128,3 +129,54 @@ def test_a_descriptor_that_is_turned_to_another_file_is_told_or_marked(folder: P
             assert not is_marked(trace), trace.info().defects
         else:
             assert trace.info().is_complete or is_marked(trace)
+
+
+REQUESTED = """
+#include "ring.h"
+#include <time.h>
+
+static void say_when(void)
+{
+	struct timespec now;
+
+	usleep(150000);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	printf("%lld\\n", now.tv_sec * 1000000000LL + now.tv_nsec);
+}
+
+int main(void)
+{
+	int fd = MUST(open("f", O_RDWR | O_CREAT, 0644));
+	struct ring ring;
+
+	open_ring(&ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN); /* it completes when it is asked for */
+	request(&ring, IORING_OP_WRITE, IOSQE_ASYNC, fd, "requested", 9, 0);
+	submit(&ring);
+	say_when();
+	finish(&ring);
+	say_when();
+	return 0;
+}
+"""
+
+
+def test_no_state_is_vouched_for_between_the_submission_of_a_request_and_its_end(tmp_path: Path) -> None:
+    memory = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    source = tmp_path / "requested.c"
+    source.write_text(REQUESTED)
+    program = compiled(source, tmp_path, Path(__file__).parent / "c")
+    command = [*diffkeeper("record"), "-q", f"--state-dir={tmp_path / 'trace'}", "--watch", ".", "--", program]
+    done = subprocess.run(command, cwd=memory, capture_output=True, text=True, check=False)
+    shutil.rmtree(memory)
+    if done.returncode == 77:
+        pytest.skip("this kernel has no such ring")
+    assert done.returncode == 0, done.stderr
+    with Trace.open(tmp_path / "trace") as trace:
+        under_way, over = (int(line) - trace.facts.start_monotonic_ns for line in done.stdout.split())
+        (entry,) = trace.at(f"{under_way}ns").entries()
+        assert entry.content == Exactness.INEXACT
+        assert "request" in entry.reason
+        (entry,) = trace.at(f"{over}ns").entries()
+        assert entry.content == Exactness.EXACT
+        assert trace.at(f"{over}ns").read("f") == b"requested"
+        assert trace.info().is_complete

@@ -89,12 +89,12 @@ def _field_value(name: str, text: str) -> int | bytes:
     return int(text, 8) if name == "mode" else int(text)
 
 
-def compiled(source: Path, folder: Path) -> Path:
+def compiled(source: Path, folder: Path, headers: Path | None = None) -> Path:
     """Compile a program with the system's compiler, or with the one that built the engine."""
     found = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     compiler = [found] if found else [sys.executable, "-m", "ziglang", "cc"]
     program = folder / source.stem
-    subprocess.run([*compiler, "-O1", "-pthread", "-o", program, source], check=True)
+    subprocess.run([*compiler, "-O1", "-pthread", "-I", headers or source.parent, "-o", program, source], check=True)
     return program
 
 

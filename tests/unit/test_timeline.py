@@ -103,7 +103,7 @@ def test_an_unknown_operation_is_refused_with_the_nearest():
 def test_the_life_of_processes_and_their_output_is_left_out_unless_asked_for():
     shown = EventFilter.of(Extent())
     for kind in Kind:
-        is_hidden = kind in {Kind.CLOSE, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.OUTPUT}
+        is_hidden = kind in {Kind.CLOSE, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.OUTPUT, Kind.PENDING}
         assert shown.admits(event(kind)) is not is_hidden
     assert EventFilter.of(Extent(), output=True).admits(event(Kind.OUTPUT))
     assert EventFilter.of(Extent(), ops=["fork"]).admits(event(Kind.FORK))

@@ -41,6 +41,7 @@ class Kind(IntEnum):
     HELD = 29  # the recorded processes were held, from enter_ns on, as more came than could be taken
     MOUNT = 30  # another tree is seen at a directory, or no more; no part of the tree
     CHANGED = 32  # found by a look: nobody saw what made it so, nor when between enter_ns and t_ns
+    PENDING = 33  # requests of io_uring or AIO may be writing to a file from here on; or none is any more
 
 
 # Event.detail of a RESYNC: 0, metadata or a name was corrected; or a name is gone; the bytes are replaced; an extended
@@ -54,6 +55,9 @@ INHERITS_NOTHING = 1
 # Event.detail of a CHANGED: one of those but for RESYNC_CONFIRMED, or: it was not there at the look before; it was
 # there under another name.
 LOOK_APPEARED, LOOK_MOVED = 7, 8
+
+# Event.detail of a PENDING: none is under way any more.
+PENDING_ENDS = 1
 
 # Event.detail of a MOUNT (``text`` is the kind of file system): what is seen there is not recorded, or it is, under its
 # own path below a root; or nothing is mounted there any more; or another mount namespace alone sees it.
@@ -131,6 +135,6 @@ class Event:
     data: tuple[Data, ...] = ()
     source: int = 0  # COPY: node that the bytes came from
     source_offset: int = 0
-    detail: int = 0  # SETFLAGS flags, FALLOCATE mode, EXIT wait status, OUTPUT stream, GAP count; RESYNC_*, MOUNT_*, …
+    detail: int = 0  # SETFLAGS flags, FALLOCATE mode, EXIT wait status, OUTPUT stream, GAP count; RESYNC_* and the like
     text: bytes = b""  # SETFLAGS "flags" or "xflags", SYMLINK target, xattr name, EXEC exe, GAP channel, MOUNT type
     value: bytes = b""  # xattr value, EXEC argv joined by NUL

@@ -154,6 +154,7 @@ class LateReadings:
         for observation in observations:
             now_ns = max(now_ns, observation.t_ns)
             if type(observation) is RequestSeen:
+                yield observation, (), True  # what was read on behalf of its sequence belongs to the write
                 continue
             if isinstance(observation, LateData | EntryRead):
                 if observation.sequence in self._taken:

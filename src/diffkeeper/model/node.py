@@ -10,6 +10,8 @@ from diffkeeper.model.extents import ExtentMap
 Identity = tuple[int, int, int]  # dev, ino, generation
 NO_IDENTITY: Identity = (0, 0, 0)
 GENERATION_UNKNOWN = -1
+PENDING = "a request may be writing to it"
+"""A reason to doubt that goes when the request has ended."""
 
 
 class Node:
@@ -56,6 +58,16 @@ class Node:
         """Add a reason why the bytes may not be trusted, unless it is one already."""
         if reason not in self.inexact:
             self.inexact = f"{self.inexact}; {reason}" if self.inexact else reason
+
+    def trust(self, *reasons: str) -> None:
+        """Take away reasons to doubt; without any, all but that requests may be writing."""
+        kept = [each for each in self.inexact.split("; ") if (each not in reasons if reasons else each == PENDING)]
+        self.inexact = "; ".join(kept)
+
+    @property
+    def doubts_for_good(self) -> bool:
+        """Say whether there is a reason to doubt that does not end by itself."""
+        return self.inexact not in ("", PENDING)
 
     @property
     def is_directory(self) -> bool:

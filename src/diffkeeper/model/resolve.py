@@ -46,10 +46,12 @@ from diffkeeper.model.observation import (
     ProcessExecuted,
     ProcessExited,
     ProcessSeen,
+    RequestSeen,
     Sampled,
     SizeChanged,
     SizeOp,
 )
+from diffkeeper.model.pending import Pending
 from diffkeeper.model.process import Process
 from diffkeeper.model.promised import has_promised
 from diffkeeper.model.tree import UNEXPLAINED, Tree
@@ -91,6 +93,7 @@ class Resolver:
         self._doubts = Doubts()
         self._ledger.on_doubt = self._doubts.add_all
         self._settling = Settling(self._ledger, self._doubts, self._content)
+        self._pending = Pending(self._ledger)
         self._holes = Holes(self._ledger, self._importer)
         self._looks = Looks(self._ledger, self._content)
         self._output_offsets: dict[int, int] = {}
@@ -112,6 +115,7 @@ class Resolver:
             LateData: lambda seen, late, is_exact: self._importer.late_data(seen),
             HoleFound: lambda seen, late, is_exact: self._holes.found(seen),
             HoleReread: self._reread,
+            RequestSeen: lambda seen, late, is_exact: self._pending.seen(seen),
             EventsLost: self._events_lost,
             MountChanged: self._mount_changed,
             Sampled: self._sampled,
@@ -172,7 +176,7 @@ class Resolver:
             ledger.count(bits)
         size = node.content.size
         end = offset + length
-        was_certain = node.inexact in ("", UNEXPLAINED)
+        was_certain = not node.doubts_for_good or node.inexact == UNEXPLAINED
         ledger.put(
             Event(
                 ledger.number,
@@ -195,7 +199,7 @@ class Resolver:
                 source_offset=seen.source_offset,
             )
         )
-        if node.inexact and (was_certain or bits & DOUBTS or kind == Kind.COPY):
+        if node.doubts_for_good and (was_certain or bits & DOUBTS or kind == Kind.COPY):
             self._doubt(seen, node, was_certain)
 
     def _doubt(self, seen: DataWritten, node: Node, was_certain: bool) -> None:
@@ -433,7 +437,7 @@ class Resolver:
         fields: dict[str, Any] = {"detail": seen.count, "text": seen.channel.encode(errors="replace")}
         if node is not None:
             fields |= {"node": node.number, "path": ledger.path(node), "offset": seen.offset, "length": seen.length}
-        was_certain = node is None or not node.inexact
+        was_certain = node is None or not node.doubts_for_good
         ledger.emit(seen, Kind.GAP, value=losses.WHAT[seen.what], **fields)
         if node is not None and seen.what == Lost.BYTES:
             self._doubts.add(node, seen.offset, seen.offset + seen.length, was_certain=was_certain)

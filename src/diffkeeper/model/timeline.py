@@ -28,7 +28,7 @@ __all__ = [
     "parse_range",
 ]
 
-HIDDEN_KINDS = frozenset({Kind.CLOSE, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.OUTPUT})
+HIDDEN_KINDS = frozenset({Kind.CLOSE, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.OUTPUT, Kind.PENDING})
 """Kinds that a timeline leaves out unless they are asked for."""
 
 ALWAYS_KINDS = frozenset({Kind.GAP, Kind.RESYNC})

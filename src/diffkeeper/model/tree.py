@@ -13,6 +13,7 @@ from diffkeeper.model.event import (
     INHERITS_NOTHING,
     LOOK_APPEARED,
     LOOK_MOVED,
+    PENDING_ENDS,
     RESYNC_CONFIRMED,
     RESYNC_CONTENT,
     RESYNC_EXTENT,
@@ -27,7 +28,7 @@ from diffkeeper.model.event import (
 from diffkeeper.model.extents import ExtentMap
 from diffkeeper.model.losses import taint
 from diffkeeper.model.namespace import Namespace
-from diffkeeper.model.node import NO_IDENTITY, Identity, Node
+from diffkeeper.model.node import NO_IDENTITY, PENDING, Identity, Node
 
 __all__ = ["RESYNC_REMOVED", "UNEXPLAINED", "Identity", "Node", "Tree"]
 
@@ -87,6 +88,13 @@ class Tree(Namespace):
     def _gap(self, event: Event) -> None:
         taint(event, self.nodes.get(event.node), [self.nodes[number] for _, number in self.roots])
 
+    def _pending(self, event: Event) -> None:
+        node = self.nodes.get(event.node)
+        if node is not None and event.detail == PENDING_ENDS:
+            node.trust(PENDING)
+        elif node is not None:
+            node.doubt(PENDING)
+
     def _write(self, event: Event) -> None:
         node = self.nodes.get(event.node)
         if node is None or node.content is None:
@@ -101,7 +109,7 @@ class Tree(Namespace):
         if event.marks:
             _doubt(node, event.marks)
         elif node.inexact and event.offset == 0 and event.length >= node.content.size:
-            node.inexact = ""
+            node.trust()
 
     def _copy_range(self, event: Event) -> None:
         node, source = self.nodes.get(event.node), self.nodes.get(event.source)
@@ -111,7 +119,8 @@ class Tree(Namespace):
         if source is not None and source.content is not None:
             if _is_bounded(node.content, source.content):
                 part = source.content.slice(event.source_offset, event.length)
-            node.inexact = node.inexact or source.inexact
+            if not node.inexact and source.doubts_for_good:
+                node.inexact = source.inexact
         node.content.paste(event.offset, part)
         node.content.write_unknown(event.offset + part.size, event.length - part.size)
         self._changed(event, node)
@@ -121,7 +130,7 @@ class Tree(Namespace):
         if node is not None and node.content is not None:
             node.content.truncate(event.size)
             if event.size == 0:
-                node.inexact = ""
+                node.trust()
             self._changed(event, node)
 
     def _fallocate(self, event: Event) -> None:
@@ -255,7 +264,7 @@ class Tree(Namespace):
         _doubt(node, event.marks)
 
     def _resync_extent(self, node: Node, event: Event) -> None:
-        node.inexact = "; ".join(reason for reason in node.inexact.split("; ") if reason != UNEXPLAINED)
+        node.trust(UNEXPLAINED)
         if node.content is None:
             return
         known = node.content.size
@@ -348,6 +357,7 @@ def _by_kind() -> list[_Handler | None]:
         Kind.RESYNC: Tree._resync,
         Kind.CHANGED: Tree._looked,
         Kind.GAP: Tree._gap,
+        Kind.PENDING: Tree._pending,
     }
     handlers |= dict.fromkeys((Kind.CREATE, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.IMPORT), Tree._make)
     handlers |= dict.fromkeys((Kind.UNLINK, Kind.RMDIR, Kind.EXPORT), Tree._remove)

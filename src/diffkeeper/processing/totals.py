@@ -11,7 +11,7 @@ from typing import Any
 from diffkeeper.model.event import FILE_KINDS, Event, Kind, Mark
 from diffkeeper.model.values import dataclass
 
-CHANGE_KINDS = FILE_KINDS - {Kind.CLOSE, Kind.GAP, Kind.RESYNC, Kind.MOUNT}
+CHANGE_KINDS = FILE_KINDS - {Kind.CLOSE, Kind.GAP, Kind.RESYNC, Kind.MOUNT, Kind.PENDING}
 _WRITING = (Kind.WRITE, Kind.COPY)
 _CHANGING_BYTES = frozenset({Kind.WRITE, Kind.COPY, Kind.TRUNCATE, Kind.FALLOCATE, Kind.IMPORT, Kind.CHANGED})
 _MARK_NAMES = {

@@ -18,6 +18,7 @@ from diffkeeper.model.event import (
     MOUNT_ELSEWHERE,
     MOUNT_ENDS,
     MOUNT_SHOWS,
+    PENDING_ENDS,
     RESYNC_CONFIRMED,
     RESYNC_NO_XATTR,
     RESYNC_REMOVED,
@@ -225,6 +226,10 @@ def _looked(line: Line) -> str:
     return f"{_with_size(line)} appeared" if event.detail == LOOK_APPEARED else _resynced(line)
 
 
+def _pending(line: Line) -> str:
+    return f"{_path(line)} ({'no request any more' if line.event.detail == PENDING_ENDS else 'a request may write'})"
+
+
 def _held(line: Line) -> str:
     return f"{(line.event.t_ns - line.event.enter_ns) / 1e6:.1f} ms"
 
@@ -256,6 +261,7 @@ _DETAILS: dict[Kind, Callable[[Line], str]] = {
     Kind.MOUNT: _mounted,
     Kind.GAP: _lost,
     Kind.HELD: _held,
+    Kind.PENDING: _pending,
     Kind.RESYNC: _resynced,
     Kind.CHANGED: _looked,
     Kind.EXCHANGE: _exchanged,

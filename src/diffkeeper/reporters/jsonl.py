@@ -21,6 +21,7 @@ from diffkeeper.model.event import (
     MOUNT_ELSEWHERE,
     MOUNT_ENDS,
     MOUNT_SHOWS,
+    PENDING_ENDS,
     RESYNC_CONFIRMED,
     RESYNC_CONTENT,
     RESYNC_EXTENT,
@@ -192,6 +193,8 @@ def _particulars(line: Line) -> Json:
             return {"signal": signal_number} if signal_number else {"exit_code": event.detail >> 8}
         case Kind.HELD:
             return {"duration_ns": event.t_ns - event.enter_ns}
+        case Kind.PENDING:
+            return {"pending": event.detail != PENDING_ENDS}
         case Kind.GAP:
             return _loss(event)
         case Kind.RESYNC | Kind.CHANGED:
