@@ -138,7 +138,8 @@ class WatchEngine:
         try:
             assert self._request is not None, "begin() has the request"
             self._rounds = Rounds(self._request, self._writer, self._tell_of_news)
-            self._rounds.begin([*map(_root, self._request.places)], self._why_polling())
+            roots = [*map(_root, self._request.places)]
+            self._rounds.begin(roots, self._why_polling(), asks_for_hints=self._notifies)
             self._started.set()
             self._rounds.run()
         except (DiffkeeperError, OSError) as error:

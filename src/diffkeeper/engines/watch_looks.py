@@ -5,6 +5,7 @@ Names are looked at in batches: what vanished from one name and appeared under a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -49,6 +50,7 @@ class Looks:
         self._teller = teller
         self._rules = rules
         self._own = own
+        self._closed: set[Folder] = set()  # of which has been told that something in them cannot be looked at
         self._linked: dict[tuple[int, int], Entry] = {}  # files with several names
         self._mount_points: dict[Root, frozenset[bytes]] = {}
         self._devices: dict[Root, set[int]] = {}
@@ -117,9 +119,12 @@ class Looks:
         except TooManyWatchesError:
             self.unwatched += 1
         except OSError:
-            self.unwatched += 1
+            return  # what may not be watched may not be read either, and listing it says so
 
     def _failed(self, folder: Folder) -> None:
+        if folder in self._closed:
+            return
+        self._closed.add(folder)
         self._teller.look(LookOp.FAILED, folder.listed_ns, parent=folder.base)
 
     def _is_left_out(self, folder: Folder, name: bytes, status: os.stat_result) -> bool:
@@ -157,7 +162,11 @@ class Looks:
             entry = folder.children.get(name) if name else folder.root.entry
             if entry is not None and name and self._rests(folder, name, entry, since_ns, now_ns):
                 continue
-            status = _stat(os.path.join(folder.path, name) if name else folder.path)
+            try:
+                status = _stat(os.path.join(folder.path, name) if name else folder.path)
+            except OSError:
+                self._failed(folder)  # too long a path, or a folder that may not be entered any more
+                continue
             if not name:
                 self._root(folder, status, since_ns)
             elif status is None:
@@ -410,10 +419,9 @@ class Looks:
         """Return a directory's mtime, once for a batch, and take it for told."""
         mtime_ns = self._mtimes.get(folder)
         if mtime_ns is None:
-            status = _stat(folder.path)
             mtime_ns = 0
-            if status is not None and stat.S_ISDIR(status.st_mode):
-                mtime_ns = status.st_mtime_ns
+            with contextlib.suppress(OSError):
+                mtime_ns = os.lstat(folder.path).st_mtime_ns
             self._mtimes[folder] = mtime_ns
         return mtime_ns
 
@@ -423,9 +431,10 @@ def _key(status: os.stat_result) -> tuple[int, int]:
 
 
 def _stat(path: bytes) -> os.stat_result | None:
+    """Return what lstat says, None where there is nothing of that name; raise OSError where that cannot be told."""
     try:
         return os.lstat(path)
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

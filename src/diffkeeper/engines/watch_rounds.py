@@ -92,11 +92,11 @@ class Rounds:
 
     # --- in the thread ---
 
-    def begin(self, roots: list[Root], why_polling: str) -> None:
+    def begin(self, roots: list[Root], why_polling: str, *, asks_for_hints: bool) -> None:
         """Ask for hints, and look at everything once."""
         self.why_polling = why_polling
         self._roots = [self._looks.begin(root) for root in roots]
-        if not why_polling or why_polling.endswith("everything"):
+        if asks_for_hints:
             self._ask_for_hints()
         begun = time.monotonic()
         for folder in self._roots:
@@ -132,9 +132,12 @@ class Rounds:
             self._finish()
 
     def end(self) -> None:
-        """Let go of the notifier."""
+        """Let go of the notifier, and of the mirror: processing needs the room."""
         if self._looks.notifier is not None:
             self._looks.notifier.close()
+        for root in self._roots:
+            root.children.clear()
+        self._roots, self._hints = [], {}
 
     def _turn(self) -> None:
         self._take(self._due())
