@@ -21,6 +21,7 @@
 #include "events.h"
 #include "image.h"
 #include "mapped.h"
+#include "ring.h"
 #include "segments.h"
 
 enum { COUNTERS_BYTES = 4096, DESCRIBED_BYTES = 8192 };
@@ -32,7 +33,6 @@ struct bpf_object;
 struct bpf_program;
 struct bpf_link;
 struct bpf_map;
-struct ring_buffer;
 struct btf;
 
 struct library {
@@ -58,10 +58,6 @@ struct library {
 	int (*update)(int, const void *, const void *, uint64_t);
 	int (*remove)(int, const void *);
 	int (*program_info)(int, void *, uint32_t *);
-	struct ring_buffer *(*ring_new)(int, int (*)(void *, void *, size_t), void *, const void *);
-	int (*ring_epoll_fd)(const struct ring_buffer *);
-	int (*ring_consume)(struct ring_buffer *);
-	void (*ring_free)(struct ring_buffer *);
 	struct btf *(*object_btf)(const struct bpf_object *);
 	const void *(*btf_data)(const struct btf *, uint32_t *);
 	int (*register_handler)(const char *, uint32_t, uint32_t, const void *);
@@ -202,8 +198,9 @@ struct capture {
 	uint64_t ring_bytes;
 	uint64_t mapped_interval_ns; /* between two looks at what is mapped; 0: never */
 	struct mapped *mapped;
-	struct ring_buffer *ring;
+	struct ring ring;
 	int wake_fd; /* an eventfd: ends the drain thread's wait */
+	int wait_fd; /* what it waits for */
 	struct segments segments;
 	pthread_t thread;
 	bool is_draining;
@@ -247,6 +244,8 @@ void read_import(struct capture *capture, const struct dk_name *record);
 void try_hooks(struct capture *capture);
 void take_trial_record(struct capture *capture, const void *data);
 int open_ring(struct capture *capture);
+/* Take what is on the ring. */
+void take_records(struct capture *capture);
 
 /* What file systems tell, of load.c. */
 bool has_lock_tracepoints(int fd);

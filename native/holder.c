@@ -21,7 +21,7 @@
 
 #include "holder.h"
 #include "unseen.h"
-#include "segments.h"
+#include "crc.h"
 
 #define LAST_COPIES (10 * SECOND)      /* at the end, for all of them */
 #define LAST_COPIES_ALONE (SECOND / 2) /* when nobody waits for the end any more: the recorder was killed */

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "images.h"
-#include "segments.h"
+#include "crc.h"
 
 enum { SLICE = 4 << 20 };
 #define MOST_BYTES (64ull << 30) /* the list of its chunks has to fit into the store's tables */

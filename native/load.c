@@ -373,11 +373,9 @@ static int load_halves(struct capture *capture, const char *types)
 	is_loaded = !capture->lib.load(capture->object);
 	if (second_wait() && is_loaded)
 		return 0;
-	if (capture->ring)
-		capture->lib.ring_free(capture->ring);
+	ring_close(&capture->ring);
 	if (capture->second)
 		capture->lib.close(capture->second);
-	capture->ring = NULL;
 	capture->second = NULL;
 	return 1;
 }
@@ -747,7 +745,7 @@ int dk_start(struct capture *capture)
 	if (find_inner_layouts(capture))
 		return -1;
 	find_page_cache(capture);
-	if (attach_all(capture) || (!capture->ring && open_ring(capture)))
+	if (attach_all(capture) || (!capture->ring.consumer && open_ring(capture)))
 		return -1;
 	try_hooks(capture);
 	return 0;

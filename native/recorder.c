@@ -6,11 +6,11 @@
 
 #include <errno.h>
 #include <linux/bpf.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -24,37 +24,37 @@ static void look_around(struct capture *capture)
 	note_losses(capture, false);
 }
 
-static int take_record(void *context, void *data, size_t size)
+static void take_record(void *context, void *data, size_t size)
 {
 	struct capture *capture = context;
 	struct dk_header *header = data;
 	void *room;
 
 	if (header->size > size) /* cannot be: the programs reserve what they fill */
-		return 0;
+		return;
 	if (!(++capture->taken % RECORDS_PER_LOOK))
 		look_around(capture);
 	if (capture->trial) {
 		take_trial_record(capture, data);
-		return 0;
+		return;
 	}
 	if (header->type == DK_HOLE) {
 		/* While hooks are being detached there is one call after the other that no record tells of. */
 		if (!capture->stopping_ns || header->t_ns < capture->stopping_ns)
 			note_hole(capture, data);
-		return 0;
+		return;
 	}
 	room = segments_reserve(&capture->segments, header->size);
 	if (!room) {
 		capture->losses.queue++;
-		return 0;
+		return;
 	}
 	memcpy(room, data, header->size);
 	if ((capture->mapped || header->type == DK_MAPPED) && !mapped_see(capture, room))
-		return 0;
+		return;
 	segments_commit(&capture->segments, header->size);
 	if (header->type == DK_PIECE)
-		return 0;
+		return;
 	capture->segments.as_of_ns = header->exit_ns;
 	if (header->type == DK_ASYNC && !((const struct dk_async *)data)->inode.ino)
 		attach_for_requests(capture);
@@ -63,18 +63,33 @@ static int take_record(void *context, void *data, size_t size)
 	else if ((header->flags & DK_F_BY_REFERENCE) && !(header->flags & DK_F_READ_AT_EXIT))
 		read_what_is_missing(capture, header);
 	find_doubts(capture, header);
-	return 0;
 }
 
-/* Wait for records, for a round, or until dk_stop() wakes us: who stops waits for a short command's last records. */
+void take_records(struct capture *capture)
+{
+	ring_take(&capture->ring, take_record, capture);
+}
+
+/*
+ * Wait for the programs to wake us (edge triggered: not for each record that is there), for a round, or until dk_stop()
+ * does: who stops waits for a short command's last records.
+ */
 static void wait_for_records(struct capture *capture)
 {
-	struct pollfd ready[] = {
-		{.fd = capture->lib.ring_epoll_fd(capture->ring), .events = POLLIN},
-		{.fd = capture->wake_fd, .events = POLLIN},
-	};
+	struct epoll_event events[2];
 
-	poll(ready, 2, ROUND_MS);
+	epoll_wait(capture->wait_fd, events, 2, ROUND_MS);
+}
+
+static bool open_wait(struct capture *capture)
+{
+	struct epoll_event ring = {.events = EPOLLIN | EPOLLET}, stop = {.events = EPOLLIN};
+
+	capture->wake_fd = eventfd(0, EFD_CLOEXEC);
+	capture->wait_fd = epoll_create1(EPOLL_CLOEXEC);
+	return capture->wake_fd >= 0 && capture->wait_fd >= 0 &&
+	       !epoll_ctl(capture->wait_fd, EPOLL_CTL_ADD, capture->ring.map, &ring) &&
+	       !epoll_ctl(capture->wait_fd, EPOLL_CTL_ADD, capture->wake_fd, &stop);
 }
 
 /* Go before ordinary threads, where that is allowed: a ring that is full costs bytes, and a round takes little time. */
@@ -100,7 +115,7 @@ static void stall(struct capture *capture)
 
 static void take_all(struct capture *capture)
 {
-	capture->lib.ring_consume(capture->ring);
+	take_records(capture);
 	capture->segments.as_of_ns = 0; /* nothing older is to come */
 }
 
@@ -164,8 +179,9 @@ int open_ring(struct capture *capture)
 {
 	int map = capture->lib.map_fd(capture->lib.find_map(capture->object, "ring"));
 
-	capture->ring = capture->lib.ring_new(map, take_record, capture, NULL);
-	return capture->ring ? 0 : capture_fail(capture, "the ring cannot be mapped: %s", strerror(errno));
+	if (ring_open(&capture->ring, map, capture->ring_bytes))
+		return 0;
+	return capture_fail(capture, "the ring cannot be mapped: %s", strerror(errno));
 }
 
 /* Start the drain thread, once. */
@@ -173,9 +189,8 @@ int dk_drain(struct capture *capture)
 {
 	if (capture->is_draining)
 		return 0;
-	capture->wake_fd = eventfd(0, EFD_CLOEXEC);
-	if (capture->wake_fd < 0)
-		return capture_fail(capture, "an eventfd cannot be made: %s", strerror(errno));
+	if (!open_wait(capture))
+		return capture_fail(capture, "the ring cannot be waited for: %s", strerror(errno));
 	if (mapped_start(capture))
 		return -1;
 	if (pthread_create(&capture->thread, NULL, drain, capture))
@@ -225,6 +240,7 @@ int dk_stop(struct capture *capture)
 		capture->request_links[i] = NULL;
 	}
 	close(capture->wake_fd);
+	close(capture->wait_fd);
 	capture->is_draining = false;
 	return 0;
 }
@@ -232,8 +248,7 @@ int dk_stop(struct capture *capture)
 void dk_close(struct capture *capture)
 {
 	dk_stop(capture);
-	if (capture->ring)
-		capture->lib.ring_free(capture->ring);
+	ring_close(&capture->ring);
 	if (capture->counters)
 		munmap(capture->counters, COUNTERS_BYTES);
 	if (capture->described)

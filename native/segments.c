@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include "segments.h"
+#include "crc.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -18,47 +19,6 @@ enum { HEADER = sizeof(struct batch_header), BATCH = 256 << 10, LARGEST = (4 << 
 enum { SECONDS_FOR_A_SEGMENT = 5 };
 
 _Static_assert(HEADER == 40, "store/journal.py reads 40 bytes");
-
-/* ---- crc-32 as zlib has it, eight bytes a turn ---- */
-
-static uint32_t crc_table[8][256];
-
-void crc32_prepare(void)
-{
-	for (uint32_t i = 0; i < 256; i++) {
-		uint32_t crc = i;
-
-		for (int bit = 0; bit < 8; bit++)
-			crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
-		crc_table[0][i] = crc;
-	}
-	for (int slice = 1; slice < 8; slice++)
-		for (int i = 0; i < 256; i++) {
-			uint32_t before = crc_table[slice - 1][i];
-
-			crc_table[slice][i] = before >> 8 ^ crc_table[0][before & 0xff];
-		}
-}
-
-uint32_t crc32_of(const unsigned char *bytes, size_t length, uint32_t crc)
-{
-	crc = ~crc;
-	for (; length >= 8; bytes += 8, length -= 8) {
-		uint32_t low, high;
-
-		memcpy(&low, bytes, 4);
-		memcpy(&high, bytes + 4, 4);
-		low ^= crc;
-		crc = crc_table[7][low & 0xff] ^ crc_table[6][low >> 8 & 0xff] ^ crc_table[5][low >> 16 & 0xff] ^
-		      crc_table[4][low >> 24] ^ crc_table[3][high & 0xff] ^ crc_table[2][high >> 8 & 0xff] ^
-		      crc_table[1][high >> 16 & 0xff] ^ crc_table[0][high >> 24];
-	}
-	while (length--)
-		crc = crc >> 8 ^ crc_table[0][(crc ^ *bytes++) & 0xff];
-	return ~crc;
-}
-
-/* ---- segments ---- */
 
 void segments_init(struct segments *segments, uint64_t trace_id)
 {

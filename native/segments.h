@@ -49,10 +49,6 @@ struct segments {
 	bool is_failed;	  /* a segment could not be written: what follows is lost and counted */
 };
 
-/* CRC-32 as zlib has it, going on from that of the bytes before (0: none). */
-void crc32_prepare(void);
-uint32_t crc32_of(const unsigned char *bytes, size_t length, uint32_t crc);
-
 void segments_init(struct segments *segments, uint64_t trace_id);
 int segments_add(struct segments *segments, uint32_t number, int fd);
 /* Room for one record, valid until the next call; NULL when nothing can be written any more. */

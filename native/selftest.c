@@ -260,14 +260,14 @@ static void try_root(struct capture *capture, const struct root *root, struct tr
 	if (!capture->lib.update(places, &place, &kind, BPF_ANY)) {
 		__atomic_add_fetch(&capture->counters->epoch, 1, __ATOMIC_RELAXED); /* it was judged when it was made */
 		operate(fd);
-		capture->lib.ring_consume(capture->ring);
+		take_records(capture);
 		capture->lib.remove(places, &place);
 		__atomic_add_fetch(&capture->counters->epoch, 1, __ATOMIC_RELAXED);
 		judge_programs(capture, root->fd);
 		judge_records(capture, root->fd, trial->told);
 	}
 	close(fd);
-	capture->lib.ring_consume(capture->ring);
+	take_records(capture);
 }
 
 /* Ask the kernel to count runs while the descriptor is open; -1 where it cannot. */
