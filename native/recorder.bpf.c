@@ -164,19 +164,13 @@ static __always_inline void note_disturbed(u32 call, u64 *a)
 		__sync_fetch_and_add(&counters.disturbed, 1);
 }
 
-/* Every system call's end: the record is made here, where the result is known and the caller's pages are present. */
-SEC("tp_btf/sys_exit")
-int leave(u64 *ctx)
+static __always_inline int leave_known(u64 *ctx, struct pt_regs *regs, u64 number)
 {
-	struct pt_regs *regs = (void *)ctx[0];
-	u64 number = CALL_NUMBER(regs);
 	struct call_args args = {.result = ctx[1]};
-	struct task_struct *task;
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct dk_task *state;
 
-	task = bpf_get_current_task_btf();
-	if (number >= CALL_TABLE_SIZE || (!calls[number] && !calls_32[number]) ||
-		!take_args(&args, regs, number, IS_32_BIT(task, regs)) || args.call == CALL_CLOSE) {
+	if (!take_args(&args, regs, number, IS_32_BIT(task, regs)) || args.call == CALL_CLOSE) {
 		leave_unrecorded();
 		return 0;
 	}
@@ -205,6 +199,19 @@ int leave(u64 *ctx)
 	/* What a call has changed that failed otherwise, or that has no record. */
 	if (has_untold(state))
 		tell_holes(state);
+	return 0;
+}
+
+/* Every system call's end: the record is made here, where the result is known and the caller's pages are present. */
+SEC("tp_btf/sys_exit")
+int leave(u64 *ctx)
+{
+	struct pt_regs *regs = (void *)ctx[0];
+	u64 number = CALL_NUMBER(regs);
+
+	if (number < CALL_TABLE_SIZE && (calls[number] || calls_32[number]))
+		return leave_known(ctx, regs, number);
+	leave_unrecorded();
 	return 0;
 }
 
