@@ -187,7 +187,7 @@ def test_recorder_and_helper_killed_while_the_command_is_held_let_it_go_and_leav
 
 
 def test_a_drain_that_stands_still_holds_nobody_for_long(held: Run) -> None:
-    held.start("ring=65536,stall=60000", seconds=1)
+    held.start("ring=65536,stall=60000", seconds=3)  # held for one, and the next nobody is
     _, said = held.recorder.communicate(timeout=60)
     assert held.recorder.returncode == 7
     assert "changes were lost (ring)" in said
