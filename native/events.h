@@ -198,7 +198,8 @@ struct dk_name {
 	struct dk_base base2;
 	dk_u32 call_flags; /* of the call, and DK_INHERITS_NOTHING */
 	dk_u16 touched;	   /* inodes that follow */
-	dk_u16 outside;	 /* of an import: bit i, the touched inode i is a directory that stands outside of the roots */
+	dk_u16 outside; /* of an import: bit i, the touched inode i is a directory that stands outside of the roots; bit
+			   DK_TOUCHED_MAX + i, it is one that came in, as it stands in another that was touched */
 	dk_u32 path_len; /* without NUL; padded to 8 */
 	dk_u32 path2_len;
 };

@@ -331,13 +331,38 @@ __noinline u32 is_outside_directory(struct dk_task *state, u32 i)
 	return inode && is_directory(mode_of(inode)) && verdict_of(inode) == OUTSIDE;
 }
 
-/* What came in is told apart from the directory that it came from by where the two stand. */
+/* Does the touched directory i stand in another one that was touched, and that is not outside? */
+__noinline u32 is_in_touched(struct dk_task *state, u32 i, u32 outside)
+{
+	struct inode *inode = touched_inode(state, i), *above = 0;
+	struct dentry *dentry, *parent = 0;
+
+	if (!state || !inode || !is_directory(mode_of(inode)))
+		return 0;
+	dentry = alias_of(inode);
+	if (dentry)
+		read_field(&parent, dentry, d_parent);
+	if (parent)
+		read_field(&above, parent, d_inode);
+	for (u32 j = 0; j < DK_TOUCHED_MAX; j++)
+		if (j != i && above && touched_inode(state, j) == above)
+			return !(outside >> j & 1);
+	return 0;
+}
+
+/*
+ * What came in is told apart from the directory that it came from by where the two stand, and from the one that it came
+ * into by what that stands in: now, since it may be moved again before the drain thread looks.
+ */
 static __always_inline u16 outside_touched(struct dk_task *state)
 {
 	u16 bits = 0;
 
 	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
 		bits |= is_outside_directory(state, i) << i;
+	for (u32 i = 0; i < DK_TOUCHED_MAX; i++)
+		if (!(bits >> i & 1))
+			bits |= is_in_touched(state, i, bits & 0xff) << (DK_TOUCHED_MAX + i);
 	return bits;
 }
 

@@ -485,12 +485,37 @@ static void read_special(struct capture *capture, const struct dk_header *cause,
 	close(fd);
 }
 
+/* Is this the directory that came in? The kernel has looked at once, unless somebody had moved it by then. */
+static bool has_come_in(const struct dk_name *record, const char *path2, int i, int fd)
+{
+	if (record->outside >> DK_TOUCHED_MAX)
+		return record->outside >> (DK_TOUCHED_MAX + i) & 1;
+	return has_name(fd, path2, record->path2_len) && is_below_touched(record, fd);
+}
+
+/* A directory has come in, and which one it was is not known: what is in them was not read. */
+static void tell_unread(struct capture *capture, const struct dk_name *record)
+{
+	const struct dk_inode *touched = (const struct dk_inode *)(record + 1);
+	int directories = 0;
+
+	for (int i = 0; i < record->touched; i++) {
+		if (touched[i].mode && !S_ISDIR(touched[i].mode) && touched[i].nlink)
+			return;
+		directories += S_ISDIR(touched[i].mode) && !(record->outside >> i & 1);
+	}
+	for (int i = 0; directories > 1 && i < record->touched; i++)
+		if (S_ISDIR(touched[i].mode) && !(record->outside >> i & 1))
+			note_failure(capture, &record->header, &touched[i], ENOENT);
+}
+
 /* Something came in by rename or link: its bytes, or all that is below it. */
 void read_import(struct capture *capture, const struct dk_name *record)
 {
 	const struct dk_inode *touched = (const struct dk_inode *)(record + 1);
 	const char *path = (const char *)(touched + record->touched);
 	const char *path2 = path + ((record->path_len + 7) & ~7u);
+	bool is_read = false;
 
 	for (int i = 0; i < record->touched; i++) {
 		int fd;
@@ -508,11 +533,15 @@ void read_import(struct capture *capture, const struct dk_name *record)
 			continue;
 		fd = refuse_unreadable(
 			capture, open_import(capture, record, path2, &touched[i], O_RDONLY | O_DIRECTORY));
-		if (fd >= 0 && has_name(fd, path2, record->path2_len) && is_below_touched(record, fd))
+		if (fd >= 0 && has_come_in(record, path2, i, fd)) {
+			is_read = true;
 			read_subtree(capture, &record->header, &touched[i], fd);
-		else if (fd >= 0)
+		} else if (fd >= 0) {
 			close(fd);
+		}
 	}
+	if (!is_read && !(record->outside >> DK_TOUCHED_MAX))
+		tell_unread(capture, record);
 }
 
 void read_what_is_missing(struct capture *capture, const struct dk_header *header)

@@ -133,6 +133,14 @@ open("../outside/f", "ab").write(b" again")
 os.rename("../outside/f", "g")
 os.rename("../outside", "folder")
 """,
+    "a_folder_that_comes_in_may_be_moved_on_at_once": """
+os.makedirs("a/b")
+for turn in range(20):
+    os.makedirs("../outside/came/below")
+    open("../outside/came/below/f", "wb").write(b"%d" % turn)
+    os.setxattr("../outside/came", "trusted.t", b"%d" % turn)
+    os.rename("../outside/came", "a/first"), os.rename("a/first", "a/b/%d" % turn), os.chmod("a/b/%d" % turn, 0o700)
+""",
     "a_number_that_was_of_a_folder_outside_is_of_another_inside": """
 os.mkdir("../before")
 for turn in range(30):
