@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _AHEAD_AT_FIRST = 2  # many recordings do not fill one
 _AHEAD = 4  # at 200 MB/s a segment of 16 MiB lasts 80 ms, three ticks of the helper
 _WORKER_AFTER_SEGMENTS = 8
+PUT_OFF_SEGMENTS = 64  # a gibibyte: where the trace may not be kept, processing may be for nothing
 
 
 class RingJournal:
@@ -37,6 +38,7 @@ class RingJournal:
         """Own nothing yet."""
         self._trace_dir = trace_dir
         self._engine = engine
+        self.worker_after = _WORKER_AFTER_SEGMENTS  # were filled
         self._pool = SegmentPool(trace_dir)
         self._given: list[int] = []
         self._free = 0
@@ -105,7 +107,7 @@ class RingJournal:
         """Let the worker go on, and start it once much has been filled."""
         if self.shortage:
             self._make_up_for(Progress())
-        if self._worker is None and self._filled >= _WORKER_AFTER_SEGMENTS:
+        if self._worker is None and self._filled >= self.worker_after:
             from diffkeeper.processing.background import Background  # most recordings never come here
 
             self._close_store()

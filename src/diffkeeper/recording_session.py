@@ -22,7 +22,7 @@ from diffkeeper.launch import check_command, ignored_signals
 from diffkeeper.model.keeping import ALWAYS, Fate, Policy, policy_of
 from diffkeeper.model.values import dataclass
 from diffkeeper.model.verdict import Verdict, judge
-from diffkeeper.recording_journal import RingJournal
+from diffkeeper.recording_journal import PUT_OFF_SEGMENTS, RingJournal
 from diffkeeper.recording_leases import Leases
 from diffkeeper.running import Command, command_of, forwarder_of, supervision_of
 from diffkeeper.state_directory import StateDirectory
@@ -161,6 +161,8 @@ class Session:
         stack.enter_context(TraceLock(path))
         self._write_session()
         self._journal = stack.enter_context(RingJournal(path, self._engine))
+        if self._settings.keep is not policy_of(ALWAYS):
+            self._journal.worker_after = PUT_OFF_SEGMENTS
         excluded = beneath.open_directory(os.fspath(path), follows=True)
         stack.callback(beneath.close, excluded)
         roots = tuple(root.descriptor for root in self._roots)

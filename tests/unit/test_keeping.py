@@ -68,6 +68,19 @@ def test_a_trace_that_is_not_kept_is_not_processed_and_leaves_nothing(
     assert (as_object(outcome)["kept"], as_object(outcome)["complete"]) == (False, None)
 
 
+@pytest.mark.parametrize(("keep", "segments"), [("always", 8), ("on-failure", 64), ("never", 64)])
+def test_processing_beside_the_command_is_put_off_where_it_may_be_for_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, keep: str, segments: int
+) -> None:
+    seen = []
+    stop = recording_journal.RingJournal.stop
+    monkeypatch.setattr(
+        recording_journal.RingJournal, "stop", lambda journal: (seen.append(journal.worker_after), stop(journal))[1]
+    )
+    _record("true", keep=keep)
+    assert seen == [segments]
+
+
 def test_a_trace_that_is_kept_is_like_any_other(folder: Path) -> None:
     outcome = _record("exit 3", keep="on-failure")
     assert (outcome.is_kept, outcome.exit_code, outcome.is_complete) == (True, 3, True)
