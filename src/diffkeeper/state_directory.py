@@ -55,7 +55,7 @@ class StateDirectory:
         return None
 
     def _check_replaceable(self, entries: list[str], force: bool) -> None:
-        if not any(_tells_a_trace(name) for name in entries):
+        if not _tell_a_trace(set(entries)):
             raise StateDirectoryError(f"{self.path} is not empty and not a trace; choose another --state-dir")
         if trace_format.is_locked(self.path):
             raise StateDirectoryError(f"{self.path} is being recorded to; wait for it, or choose another --state-dir")
@@ -96,7 +96,9 @@ class StateDirectory:
     def _own(self) -> list[Path]:
         """Return what is there of a trace, or of attempts."""
         names = os.listdir(self.path) if self.path.is_dir() else []
-        return [self.path / name for name in names if name in _OF_A_TRACE or name in _OF_ATTEMPTS or is_attempt(name)]
+        of_a_trace = _OF_A_TRACE if self._is_ours or trace_format.SESSION_NAME in names else ()
+        own = [self.path / name for name in names if name in of_a_trace or name in _OF_ATTEMPTS]
+        return [*own, *(self.path / name for name in names if _is_kept_attempt(self.path / name))]
 
     def holds_trace(self) -> bool:
         """Say whether there is a trace, as where its recorder was killed."""
@@ -157,8 +159,16 @@ class AttemptDirectory(StateDirectory):
         return place
 
 
-def _tells_a_trace(name: str) -> bool:
-    return name in (trace_format.SESSION_NAME, ATTEMPTS_NAME, _REPLACED) or is_attempt(name)
+def _tell_a_trace(names: set[str]) -> bool:
+    """Say whether a directory with such entries is that of a trace, or of attempts and nothing a trace would hide."""
+    if names & {trace_format.SESSION_NAME, _REPLACED}:
+        return True
+    return ATTEMPTS_NAME in names and not names & set(_OF_A_TRACE)
+
+
+def _is_kept_attempt(path: Path) -> bool:
+    """Say whether that is a trace: somebody's own folder may have such a name."""
+    return is_attempt(path.name) and (path / trace_format.SESSION_NAME).exists()
 
 
 def _check_creatable(path: Path) -> None:

@@ -123,3 +123,16 @@ def test_a_trace_that_was_put_off_is_finished_later(folder: Path) -> None:
     with Trace.open(outcome.trace_path) as trace:
         assert trace.info().is_complete
     finish(outcome.trace_path)  # once is enough
+
+
+def test_what_only_has_the_name_of_an_attempt_is_nobodys_to_replace(folder: Path) -> None:
+    place = folder / "mine"
+    for name in ("attempt-1", "store"):
+        (place / name).mkdir(parents=True)
+    for _ in range(2):
+        with pytest.raises(StateDirectoryError, match="not empty and not a trace"):
+            _record("true", state_dir="mine", force=True)
+        (place / "attempts.json").write_text("{}")
+    (place / "store").rmdir()
+    _record("true", state_dir="mine", force=True)
+    assert {"attempt-1", "session.json"} <= set(os.listdir(place))
