@@ -53,7 +53,7 @@ class Run:
     def faults(self) -> str:
         """Return what is not as it should be, in few words."""
         counts = {"lost": self.lost} | {
-            name: self.counted(name) for name in ("inexact", "unknown", "ambiguous", "holes", "resynced", "held")
+            name: self.counted(name) for name in ("inexact", "unknown", "ambiguous", "unexplained", "resynced", "held")
         }
         said = [f"{count:,} {name}" for name, count in counts.items() if count]
         if not self.summary["complete"]:

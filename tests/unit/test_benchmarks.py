@@ -4,6 +4,7 @@ from pathlib import Path
 
 from benchmarks.pairs import Spread, differences, interleaved, ratios
 from benchmarks.report import Limit, Section, write
+from benchmarks.run import Run
 
 PAGE = "".join(f"# {name}\n<!-- bench: {name} -->\n<!-- end of bench: {name} -->\n" for name in ("limits", "a", "b"))
 
@@ -46,3 +47,9 @@ def test_a_section_is_written_anew_and_the_others_stay(tmp_path: Path) -> None:
     assert "| limit of a | 2× | 1.6× | yes |" in text
     assert "| limit of b | 2× | 9.0× | **no** (busy machine) |" in text
     assert text.index("third") < text.index("# b") < text.index("second")
+
+
+def test_every_fault_of_a_recording_is_told() -> None:
+    counters = {"lost_ring": 2, "inexact": 1, "unknown": 3, "ambiguous": 4, "unexplained": 5, "resynced": 6, "held": 7}
+    run = Run(1.0, 1.0, 0, "", {"counters": counters, "complete": True})
+    assert run.faults() == "2 lost, 1 inexact, 3 unknown, 4 ambiguous, 5 unexplained, 6 resynced, 7 held"

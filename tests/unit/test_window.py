@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 
 from diffkeeper.model.late import Settled
@@ -68,3 +69,16 @@ def test_small_batches_are_not_sorted_one_by_one() -> None:
     window.add(1, 10 * SECOND, [seen(1, 1)])
     assert sequences(window.release()) == []
     assert sequences(window.release_all_due()) == [1]
+
+
+def test_the_order_does_not_depend_on_how_the_batches_were_cut() -> None:
+    dice = random.Random(4)
+    observations = [seen(number, number * 10 + dice.randrange(300)) for number in range(1, 3000)]
+    window, at = Window(), 0
+    while at < len(observations):
+        size = dice.randrange(1, 200)
+        window.add(at, 0, observations[at : at + size])
+        assert sequences(window.release_all_due()) == []  # sorts
+        at += size
+    in_order = sorted(observations, key=lambda one: (one.t_ns, one.sequence))
+    assert sequences(window.drain()) == [one.sequence for one in in_order]

@@ -6,7 +6,7 @@ once, and the resolver marks it. What was read late on behalf of another is join
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
@@ -79,9 +79,13 @@ class Window:
         return self._let_go(max(newest_ns, self.released_to_ns))
 
     def _sort(self) -> None:
+        """Put what came in its place: it is nearly in order, so most of what waits is before all of it."""
         if self._fresh:
-            self._waiting += self._fresh
-            self._waiting.sort(key=_order)
+            self._fresh.sort(key=_order)
+            cut = bisect_left(self._waiting, _order(self._fresh[0]), key=_order)
+            tail = self._waiting[cut:] + self._fresh
+            tail.sort(key=_order)
+            self._waiting[cut:] = tail
             self._fresh = []
 
     def _limit(self) -> int:
