@@ -11,6 +11,7 @@ from diffkeeper.errors import EngineUnavailableError, RecordError
 TYPE_CHECKING = False  # to import typing, or dataclasses, takes longer than the rest of the helper's start
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 _LIBRARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_native.so")
 _BTF = "/sys/kernel/btf/vmlinux"
@@ -196,6 +197,19 @@ _SIGNATURES |= {
 }
 
 
+_AT, _COUNT = ctypes.c_void_p, ctypes.c_uint64  # native/rows.c, runs.c: addresses of the caller's arrays
+_SIGNATURES |= {
+    "dk_rows_scan": (ctypes.c_int, (ctypes.c_char_p, _COUNT, _AT, _AT, _AT, _AT, _COUNT, _AT)),
+    "dk_rows_changes": (ctypes.c_int64, (_AT, _COUNT, ctypes.c_uint, _AT, _AT)),
+    "dk_rows_sort": (None, (_AT, _COUNT, _COUNT)),
+    "dk_rows_positions": (None, (_AT, _COUNT, _AT, _COUNT, _AT)),
+    "dk_run_begin": (ctypes.c_int, (_AT, _COUNT, _AT, _AT, _AT, _AT, _AT, _AT)),
+    "dk_run_bytes": (None, (_AT, _AT, _COUNT, _AT, _AT)),
+    "dk_run_extents": (_COUNT, (_AT, _AT, _COUNT, _AT)),
+    "dk_run_columns": (None, (_AT, _COUNT, _COUNT, _AT, _AT, _AT, _AT, _AT, _AT)),
+    "dk_pack": (ctypes.c_int, (_AT, _COUNT, ctypes.c_int, _AT)),
+}
+
 _library: ctypes.CDLL | None = None
 
 
@@ -209,6 +223,19 @@ def _load() -> ctypes.CDLL | None:
             function.restype, function.argtypes = result, arguments
         _library = library
     return _library
+
+
+def columns_library() -> Any:
+    """Return the functions of native/rows.c and runs.c, None where this installation has no library.
+
+    They take addresses of memory, which must stay where it is and be as large as they say.
+    """
+    return _load()
+
+
+def bytes_at(address: int, length: int) -> bytes:
+    """Return a copy of ``length`` bytes of memory."""
+    return ctypes.string_at(address, length)
 
 
 def inode_generations(dirfd: int, names: Sequence[bytes]) -> list[int]:

@@ -6,11 +6,12 @@ condition that could go without this suite noticing would be one that nothing ho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from diffkeeper.model.changes import Change, Changes
 from diffkeeper.model.late import LateReadings
 from diffkeeper.model.observation import (
     Base,
@@ -84,15 +85,14 @@ def without(monkeypatch: pytest.MonkeyPatch, is_dropped: Callable[[Any, LateData
     whole = LateReadings._is_disturbed
 
     def judge(self: LateReadings, observation: Observation, enter_ns: int, reading: LateData) -> bool:
-        kept = {
-            key: type(changes)(one for one in changes if not is_dropped(one, reading))
-            for key, changes in self._changes.items()
-        }
-        self._changes, before = kept, self._changes
-        try:
+        near = Changes.near
+
+        def left(changes: Changes, *place: int) -> Iterator[Change]:
+            return (one for one in near(changes, *place) if not is_dropped(one, reading))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Changes, "near", left)
             return whole(self, observation, enter_ns, reading)
-        finally:
-            self._changes = before
 
     monkeypatch.setattr(LateReadings, "_is_disturbed", judge)
 

@@ -6,7 +6,7 @@ until it comes. Any bytes give observations or DamagedTraceError.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from struct import Struct
 from struct import error as StructError
 
@@ -111,29 +111,28 @@ class Decoder:
         """Start without pieces."""
         self._pieces: dict[int, list[tuple[int, bytes]]] = {}
 
-    def decode(self, payload: bytes) -> list[Observation]:
-        """Return the observations of one batch; raise DamagedTraceError on bytes that are no records."""
+    def decode(self, payload: bytes, places: Iterable[int] | None = None) -> list[Observation]:
+        """Return the observations of one batch, or of its records at ``places``, which are known to be within it.
+
+        Raises DamagedTraceError on bytes that are no records.
+        """
         try:
-            return list(self._records(payload))
+            return list(self._records(payload, _places(payload) if places is None else places))
         except (StructError, ValueError, IndexError, OverflowError) as error:
             raise DamagedTraceError(f"a batch holds something that is not a record: {error}") from error
 
-    def _records(self, payload: bytes) -> Iterator[Observation]:
-        at, end = 0, len(payload)
-        while at < end:
-            size = int.from_bytes(payload[at : at + 4], "little")
+    def _records(self, payload: bytes, places: Iterable[int]) -> Iterator[Observation]:
+        for at in places:
             kind = payload[at + 4]
-            if size < _PIECE.size or size % 8 or at + size > end:
-                raise ValueError(f"record of {size} bytes at {at}")
             if kind == PIECE:
                 self._keep_piece(payload, at)
             elif kind == ASYNC and not int.from_bytes(payload[at + 56 : at + 64], "little"):
                 pass  # it is about no file: requests are used
             elif kind in _DECODERS:
-                yield _DECODERS[kind](self, payload, at, at + size, HEADER.unpack_from(payload, at))
+                head = HEADER.unpack_from(payload, at)
+                yield _DECODERS[kind](self, payload, at, at + head[0], head)
             elif kind != DIRECTORY:
                 raise ValueError(f"record of unknown type {kind} at {at}")
-            at += size
 
     def _keep_piece(self, payload: bytes, at: int) -> None:
         size, _, _, _, sequence, start, length = _PIECE.unpack_from(payload, at)
@@ -155,6 +154,22 @@ class Decoder:
         pieces = self.pieces_of(head, b"")
         first = b"".join(data for start, data in pieces if start < _SECOND_STRING)
         return first, b"".join(data for start, data in pieces if start >= _SECOND_STRING)
+
+
+def decode_write(record: bytes) -> DataWritten:
+    """Decode a record of bytes that reached a file, all of which are in it."""
+    return _data(Decoder(), record, 0, len(record), HEADER.unpack_from(record))
+
+
+def _places(payload: bytes) -> Iterator[int]:
+    """Yield where the records of a batch begin; raise ValueError where there is none."""
+    at, end = 0, len(payload)
+    while at < end:
+        size = int.from_bytes(payload[at : at + 4], "little")
+        if size < _PIECE.size or size % 8 or at + size > end:
+            raise ValueError(f"record of {size} bytes at {at}")
+        yield at
+        at += size
 
 
 def decode(payload: bytes) -> list[Observation]:

@@ -10,11 +10,12 @@ was sampled is cut out of the sample here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from diffkeeper.model import mapped, settling
+from diffkeeper.model.changes import END, SUMMED_UP, Change, Changes, Source, merged
 from diffkeeper.model.observation import (
     DataWritten,
     EntryRead,
@@ -36,58 +37,16 @@ from diffkeeper.model.overlap import Overlaps
 Late: TypeAlias = LateData | EntryRead
 Settled: TypeAlias = tuple[Observation, tuple[Late, ...], bool]
 
-_END = 1 << 64
+Sum: TypeAlias = tuple[tuple[int, int, int], int, int, int, int, int, int, Source]
+"""A file's identity; then moment, begin, end, enter_ns, exit_ns and locked_ns of its changes, and where they are."""
+
 _KEPT_NS = 4_000_000_000  # how long single changes are kept before they are merged into one that disturbs as much
 _FORGOTTEN_NS = 60_000_000_000  # no call is expected to last as long
-_BLOCK = 64
 _LOST = -2  # sequence of what has none
 _IN_LOCK = int(Flag.IN_LOCK)
 _BY_REFERENCE = int(Flag.BY_REFERENCE)
 _FROM_DESCRIPTOR = int(Flag.FROM_DESCRIPTOR)
 _MAPPED = int(Flag.MAPPED)
-
-
-class _Change(NamedTuple):
-    begin: int
-    end: int
-    enter_ns: int
-    exit_ns: int
-    sequence: int
-    locked_ns: int  # 0: the time is not from inside the lock
-    is_placeless: bool = False  # the place is what the descriptor said: with others at work it may be another
-
-
-class _Block(NamedTuple):
-    """Sum up changes that follow each other, so that all of them can be passed over at once."""
-
-    begin: int
-    end: int
-    enter_ns: int
-    exit_ns: int
-    has_placeless: bool
-
-
-class _Changes(list[_Change]):
-    """Hold the changes of a file as they came; they are added at the end and never changed."""
-
-    def __init__(self, changes: Iterable[_Change] = ()) -> None:
-        super().__init__(changes)
-        self._blocks: list[_Block] = []
-
-    def near(self, begin: int, end: int, from_ns: int, to_ns: int) -> Iterator[_Change]:
-        """Yield at least those that went on within the time and touch the extent, or have no certain place."""
-        self._sum_up()
-        for number, block in enumerate(self._blocks):
-            if block.enter_ns > to_ns or block.exit_ns < from_ns:
-                continue
-            if block.has_placeless or (block.begin < end and begin < block.end):
-                yield from self[number * _BLOCK : (number + 1) * _BLOCK]
-        yield from self[len(self._blocks) * _BLOCK :]
-
-    def _sum_up(self) -> None:
-        for first in range(len(self._blocks) * _BLOCK, len(self) - _BLOCK + 1, _BLOCK):
-            begins, ends, enters, exits, _, _, placeless = zip(*self[first : first + _BLOCK], strict=True)
-            self._blocks.append(_Block(min(begins), max(ends), min(enters), max(exits), any(placeless)))
 
 
 class LateReadings:
@@ -98,12 +57,13 @@ class LateReadings:
         self._overlaps = overlaps if overlaps is not None else Overlaps()
         self._late: dict[int, list[Late]] = {}
         self._taken: set[int] = set()
-        self._changes: dict[tuple[int, int, int], _Changes] = {}
-        self._losses: list[_Change] = []  # of which it is not known what they were about
+        self._changes: dict[tuple[int, int, int], Changes] = {}
+        self._fresh: set[tuple[int, int, int]] = set()  # files that may have changes which are not summed up
+        self._losses: list[Change] = []  # of which it is not known what they were about
         self._last_exit_ns: dict[int, int] = {}
         self._enter_ns: dict[int, int] = {}  # of changes that wait for late data
         self._mapped: dict[tuple[int, int, int], list[tuple[int, int]]] = {}  # (from, until) as mapped, in ns
-        self._in_flight: dict[tuple[int, int, int], dict[int, _Change]] = {}  # requests, by sequence
+        self._in_flight: dict[tuple[int, int, int], dict[int, Change]] = {}  # requests, by sequence
         self._rereads: set[int] = set()  # re-readings that have arrived: their readings stand before them
         self._pruned_ns = 0
 
@@ -123,11 +83,11 @@ class LateReadings:
 
     def _note_loss(self, lost: EventsLost) -> None:
         """Take what was lost for a change that may have been anywhere in its window and, but for bytes, in the file."""
-        begin, end = (lost.offset, lost.offset + lost.length) if lost.what == Lost.BYTES else (0, _END)
-        change = _Change(begin, end, lost.from_ns, lost.exit_ns, _LOST, 0)
+        begin, end = (lost.offset, lost.offset + lost.length) if lost.what == Lost.BYTES else (0, END)
+        change = Change(begin, end, lost.from_ns, lost.exit_ns, _LOST, 0)
         if lost.file is not None:
             key = (lost.file.dev, lost.file.ino, lost.file.generation)
-            self._changes.setdefault(key, _Changes()).append(change)
+            self._changes_in(key).add(change)
         elif lost.what in (Lost.UNKNOWN, Lost.BYTES, Lost.SIZE, Lost.OPEN):
             self._losses.append(change)
 
@@ -136,12 +96,12 @@ class LateReadings:
         key = seen.inode.identity
         in_flight = self._in_flight.setdefault(key, {})
         if not seen.is_over:
-            begin, end = (seen.offset, seen.offset + seen.length) if seen.length else (0, _END)
-            in_flight[seen.of] = _Change(begin, end, seen.t_ns, _END, seen.of, 0)
+            begin, end = (seen.offset, seen.offset + seen.length) if seen.length else (0, END)
+            in_flight[seen.of] = Change(begin, end, seen.t_ns, END, seen.of, 0)
             return
         request = in_flight.pop(seen.of, None)
         if request is not None:
-            self._changes.setdefault(key, _Changes()).append(request._replace(exit_ns=seen.t_ns))
+            self._changes_in(key).add(request._replace(exit_ns=seen.t_ns))
         if not in_flight:
             del self._in_flight[key]
 
@@ -150,27 +110,36 @@ class LateReadings:
 
         A late reading that was joined is not yielded again; one that came after its observation's turn goes alone.
         """
-        now_ns = self._pruned_ns
+        now_ns = 0
         for observation in observations:
             now_ns = max(now_ns, observation.t_ns)
-            if type(observation) is RequestSeen:
-                yield observation, (), True  # what was read on behalf of its sequence belongs to the write
-                continue
-            if isinstance(observation, LateData | EntryRead):
-                if observation.sequence in self._taken:
-                    self._taken.discard(observation.sequence)
-                    continue
-                if observation.of in self._rereads:
-                    continue
-                self._late.pop(observation.of, None)
-                yield observation, (), False
-            elif observation.sequence in self._late:
-                yield self._joined(observation)
-                self._rereads.discard(observation.sequence)
-            else:
-                self._enter_ns.pop(observation.sequence, None)
-                yield self._settled_sample(observation), (), not self._has_unsettled_source(observation)
-        self._prune(now_ns)
+            settled = self.join_one(observation)
+            if settled is not None:
+                yield settled
+        self.prune(now_ns)
+
+    def join_one(self, observation: Observation) -> Settled | None:
+        """Return the next observation with its late readings, None if it does not go alone."""
+        if type(observation) is RequestSeen:
+            return observation, (), True  # what was read on behalf of its sequence belongs to the write
+        if isinstance(observation, LateData | EntryRead):
+            if observation.sequence in self._taken:
+                self._taken.discard(observation.sequence)
+                return None
+            if observation.of in self._rereads:
+                return None
+            self._late.pop(observation.of, None)
+            return observation, (), False
+        if observation.sequence in self._late:
+            joined = self._joined(observation)
+            self._rereads.discard(observation.sequence)
+            return joined
+        self._enter_ns.pop(observation.sequence, None)
+        return self._settled_sample(observation), (), not self._has_unsettled_source(observation)
+
+    def has_late(self, sequences: Callable[[], Iterable[int]]) -> bool:
+        """Say whether something was read late for one of these observations."""
+        return bool(self._late) and not self._late.keys().isdisjoint(sequences())
 
     def _joined(self, observation: Observation) -> Settled:
         late = tuple(sorted(self._late.pop(observation.sequence), key=attrgetter("t_ns")))
@@ -200,7 +169,7 @@ class LateReadings:
                 return True
         return False
 
-    def _changes_of(self, inode: Inode, begin: int, end: int, from_ns: int, to_ns: int) -> Iterator[_Change]:
+    def _changes_of(self, inode: Inode, begin: int, end: int, from_ns: int, to_ns: int) -> Iterator[Change]:
         """Yield all that may have changed an extent of a file within a time: what is told, was lost, goes on."""
         changes = self._changes.get(inode.identity)
         if changes is not None:
@@ -213,8 +182,10 @@ class LateReadings:
         if not isinstance(observation, DataWritten) or not int(observation.flags) & _MAPPED:
             return observation
         inode, t_ns = observation.inode, observation.t_ns
-        changes = self._changes.get((inode.dev, inode.ino, inode.generation), ())
-        going_on = [(one.begin, one.end) for one in changes if 0 < one.locked_ns <= t_ns <= one.exit_ns]
+        changes = self._changes.get((inode.dev, inode.ino, inode.generation))
+        near = changes.near(0, END, t_ns, t_ns) if changes is not None else ()
+        single = (one for one in near if one.sequence != SUMMED_UP)
+        going_on = [(one.begin, one.end) for one in single if 0 < one.locked_ns <= t_ns <= one.exit_ns]
         return mapped.without(observation, going_on) if going_on else observation
 
     def _is_disturbed(self, observation: Observation, enter_ns: int, reading: LateData) -> bool:
@@ -234,7 +205,7 @@ class LateReadings:
                 return True
         return False
 
-    def _is_anywhere(self, inode: Inode, change: _Change) -> bool:
+    def _is_anywhere(self, inode: Inode, change: Change) -> bool:
         return change.is_placeless and self._overlaps.is_doubtful(
             inode.identity, change.sequence, change.enter_ns, change.exit_ns
         )
@@ -251,18 +222,18 @@ class LateReadings:
             end = observation.offset + observation.length
             self._add(observation.inode, observation, observation.offset - observation.slack, end, enter_ns)
         elif isinstance(observation, HoleFound):
-            end = observation.offset + observation.length if observation.length else _END
+            end = observation.offset + observation.length if observation.length else END
             self._add(observation.inode, observation, observation.offset if observation.length else 0, end, enter_ns)
         elif isinstance(observation, SizeChanged) or (isinstance(observation, Opened) and observation.truncated):
-            self._add(observation.inode, observation, 0, _END, enter_ns)
+            self._add(observation.inode, observation, 0, END, enter_ns)
         elif isinstance(observation, MappingChanged):
             self._note_mapping(observation)
 
     def _note_mapping(self, observation: MappingChanged) -> None:
         spans = self._mapped.setdefault(observation.inode.identity, [])
-        is_open = bool(spans) and spans[-1][1] == _END
+        is_open = bool(spans) and spans[-1][1] == END
         if observation.is_mapped and not is_open:
-            spans.append((observation.t_ns, _END))
+            spans.append((observation.t_ns, END))
         elif not observation.is_mapped and is_open:
             spans[-1] = (spans[-1][0], observation.t_ns)
 
@@ -270,41 +241,41 @@ class LateReadings:
         locked_ns = observation.t_ns if int(observation.flags) & _IN_LOCK else 0
         has_slack = isinstance(observation, DataWritten) and observation.slack
         is_placeless = not (locked_ns or has_slack) and bool(int(observation.flags) & _FROM_DESCRIPTOR)
-        change = _Change(begin, end, enter_ns, observation.exit_ns, observation.sequence, locked_ns, is_placeless)
-        key = (inode.dev, inode.ino, inode.generation)
+        change = Change(begin, end, enter_ns, observation.exit_ns, observation.sequence, locked_ns, is_placeless)
+        self._changes_in((inode.dev, inode.ino, inode.generation)).add(change)
+
+    def _changes_in(self, key: tuple[int, int, int]) -> Changes:
+        """Return the changes of a file, to which some are about to be added."""
+        self._fresh.add(key)
         changes = self._changes.get(key)
         if changes is None:
-            self._changes[key] = _Changes([change])
-        else:
-            changes.append(change)
+            changes = self._changes[key] = Changes()
+        return changes
 
-    def _prune(self, now_ns: int) -> None:
+    def note_many(self, sums: Iterable[Sum], last_exits: Iterable[tuple[int, int]]) -> None:
+        """Take plain writes of a batch, summed up, and when the last call of each task in it ended.
+
+        The batch's other observations were noted; none of them asks when a call began whose entry was not seen.
+        """
+        for identity, moment, begin, end, enter_ns, exit_ns, locked_ns, source in sums:
+            self._changes_in(identity).add_many(moment, begin, end, enter_ns, exit_ns, locked_ns, source)
+        self._last_exit_ns.update(last_exits)
+
+    def forget(self, before_ns: int) -> None:
+        """Keep but sums of changes that ended before a time, up to which everything was joined."""
+        self._fresh = {key for key in self._fresh if key in self._changes and self._changes[key].forget(before_ns)}
+
+    def prune(self, now_ns: int) -> None:
+        """Sum up what is long over by now."""
         if now_ns - self._pruned_ns < _KEPT_NS:
             return
         self._pruned_ns = now_ns
-        self._losses = _merged(self._losses, now_ns - _KEPT_NS) if len(self._losses) > 1 else self._losses
+        self._losses = merged(self._losses, now_ns - _KEPT_NS) if len(self._losses) > 1 else self._losses
         for key, changes in list(self._changes.items()):
-            if max(change.exit_ns for change in changes) < now_ns - _FORGOTTEN_NS:
+            if changes.last_exit_ns < now_ns - _FORGOTTEN_NS:
                 del self._changes[key]
-            elif len(changes) > 1:
-                self._changes[key] = _Changes(_merged(changes, now_ns - _KEPT_NS))
+            else:
+                changes.merge(now_ns - _KEPT_NS)
         for key, spans in list(self._mapped.items()):
-            if spans[-1][1] < now_ns - _FORGOTTEN_NS:
+            if not spans or spans[-1][1] < now_ns - _FORGOTTEN_NS:
                 del self._mapped[key]
-
-
-def _merged(changes: list[_Change], before_ns: int) -> list[_Change]:
-    """Join what ended before a time into one change that disturbs at least as much."""
-    old = [change for change in changes if change.exit_ns < before_ns]
-    if len(old) < 2:
-        return changes
-    is_anywhere = any(change.is_placeless for change in old)
-    joined = _Change(
-        0 if is_anywhere else min(change.begin for change in old),
-        _END if is_anywhere else max(change.end for change in old),
-        min(change.enter_ns for change in old),
-        max(change.exit_ns for change in old),
-        -1,
-        0,
-    )
-    return [joined, *(change for change in changes if change.exit_ns >= before_ns)]

@@ -52,6 +52,7 @@ from diffkeeper.model.observation import (
     SizeOp,
 )
 from diffkeeper.model.pending import Pending
+from diffkeeper.model.plain import Resolved, Run, RunResolver
 from diffkeeper.model.process import Process
 from diffkeeper.model.promised import has_promised
 from diffkeeper.model.tree import UNEXPLAINED, Tree
@@ -96,6 +97,7 @@ class Resolver:
         self._pending = Pending(self._ledger)
         self._holes = Holes(self._ledger, self._importer)
         self._looks = Looks(self._ledger, self._content)
+        self._runs = RunResolver(self._ledger, self._content, blobs)
         self._output_offsets: dict[int, int] = {}
         self._lost_of_unknown: dict[Base, int] = {}
         self.counters = self._ledger.counters
@@ -135,6 +137,10 @@ class Resolver:
         if handler is not None:
             handler(observation, late, late_is_exact)
         return events
+
+    def feed_run(self, run: Run) -> Resolved | None:
+        """Take a run of plain writes at once, already applied when this returns; None where they must be fed singly."""
+        return self._runs.take(run)
 
     def finish(self) -> None:
         """End the blobs of files that nobody closed; call it when no more observations come."""

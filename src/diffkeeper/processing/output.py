@@ -15,6 +15,7 @@ from diffkeeper.model.tree import Tree
 from diffkeeper.processing.progress import Progress, read_resumable
 from diffkeeper.store.checkpoint import Checkpoints
 from diffkeeper.store.content import ContentWriter
+from diffkeeper.store.eventblock import EventColumns
 from diffkeeper.store.eventlog import EventReader, EventWriter
 from diffkeeper.store.format import Key
 from diffkeeper.store.journal import JournalReader
@@ -65,7 +66,7 @@ class Output:
         """Return the number of the last event."""
         return self._events.count
 
-    def append(self, events: Iterable[Event]) -> None:
+    def append(self, events: Iterable[Event | EventColumns]) -> None:
         """Append events."""
         self._events.append(events)
 

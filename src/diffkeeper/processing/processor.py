@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,14 +23,17 @@ from diffkeeper.model.event import Event
 from diffkeeper.model.late import Settled
 from diffkeeper.model.observation import EventsLost, Flag, Observation
 from diffkeeper.model.resolve import BlobSink, Resolver
+from diffkeeper.processing import plain_rows
 from diffkeeper.processing.baseline_load import BaselineLoader
 from diffkeeper.processing.before_images import load_images
 from diffkeeper.processing.output import Output
+from diffkeeper.processing.plain_rows import PlainRun, Taken
 from diffkeeper.processing.resolver_state import restore, state_of
 from diffkeeper.processing.totals import Totals
 from diffkeeper.processing.untouched import StillThere, count_missing, promises, recorded_folders, without_name
 from diffkeeper.processing.window import Window
 from diffkeeper.rules import Rules
+from diffkeeper.store.eventblock import EventColumns
 from diffkeeper.store.format import STORE_NAME, SessionFacts, read_session
 from diffkeeper.store.journal import Batch, JournalReader
 from diffkeeper.store.rocks import RocksStore
@@ -51,8 +53,13 @@ _KIND_END = 4
 class Processor:
     """Process the journal of a trace into a store; use as a context manager."""
 
-    def __init__(self, trace_dir: Path, store_path: Path, opened: RocksStore | None = None) -> None:
-        """Open the store unless it is ``opened``, going on where a former worker was stopped."""
+    def __init__(
+        self, trace_dir: Path, store_path: Path, opened: RocksStore | None = None, *, takes_runs: bool = True
+    ) -> None:
+        """Open the store unless it is ``opened``, going on where a former worker was stopped.
+
+        Without ``takes_runs`` everything goes one by one, as it does where there is no native library.
+        """
         self._trace_dir = trace_dir
         facts = self._facts()
         self._output = Output(store_path, opened)
@@ -61,6 +68,7 @@ class Processor:
         self._tree = self._output.tree()  # as it is shown
         self._excluding = self._excluding_of(facts)
         self._whole = self._tree if self._excluding is None else self._excluding.whole  # as it is
+        self._takes_runs = takes_runs and self._excluding is None and plain_rows.is_available()
         self._journal = JournalReader(trace_dir, facts.trace_id)
         self._loader = BaselineLoader(self._whole, self._output.content, facts.roots)
         self._window = Window(released_to_ns=self._former.released_to_ns)
@@ -225,26 +233,29 @@ class Processor:
         for batch in self._journal.batches("r", self._read):
             missing, self._read = batch.sequence - self._read - 1, batch.sequence
             if batch.kind == _KIND_RECORDS:
-                observations = [*self._losses("queue", missing, batch.t_ns), *self._observations(batch)]
-                self._window.add(batch.sequence, batch.t_ns, observations, len(batch.payload))
+                lost = self._losses("queue", missing, batch.t_ns)
+                observations, taken = self._observations(batch)
+                self._window.add(batch.sequence, batch.t_ns, [*lost, *observations], len(batch.payload), taken)
                 self._uncommitted_bytes += len(batch.payload)
                 self._resolve(self._window.release())
             elif batch.kind == _KIND_END:
                 self._progress.has_end = True
         self._resolve(self._window.release_all_due())
 
-    def _observations(self, batch: Batch) -> Sequence[Observation]:
+    def _observations(self, batch: Batch) -> tuple[Sequence[Observation], Taken | None]:
         observations: Sequence[Observation] = ()
+        is_seen_before = self._is_resumed and batch.sequence <= self._former.read
+        taken = plain_rows.take_apart(batch.payload) if self._takes_runs and not is_seen_before else None
         try:
-            observations = self._decoder.decode(batch.payload)
+            observations = self._decoder.decode(batch.payload, None if taken is None else taken.others)
         except DamagedTraceError as error:
             self.damage.append(f"batch {batch.sequence} of the journal cannot be read: {error}")
-            observations = self._losses("decode", 1, batch.t_ns)
+            observations, taken = self._losses("decode", 1, batch.t_ns), None
         self._reached_ns = batch.t_ns
         self._note_pieces(batch.sequence)
-        if self._is_resumed and batch.sequence <= self._former.read:
-            return [one for one in observations if one.t_ns > self._former.released_to_ns]
-        return observations
+        if is_seen_before:
+            observations = [one for one in observations if one.t_ns > self._former.released_to_ns]
+        return observations, taken
 
     def _losses(self, channel: str, batches: int, until_ns: int) -> list[Observation]:
         """Return the loss of batches since the last that was read, if any are missing; what they held is not known."""
@@ -257,9 +268,8 @@ class Processor:
         if not self._decoder._pieces or sequence - self._whole_to > MOST_BATCHES_OF_A_RECORD:
             self._whole_to = sequence
 
-    def _resolve(self, released: Iterable[Settled]) -> None:
-        settled = iter(released)
-        while some := list(itertools.islice(settled, SETTLED_AT_ONCE)):
+    def _resolve(self, released: Iterable[Settled | PlainRun]) -> None:
+        for some in _portions(released):
             self._feed(some)
             if self._is_commit_worthwhile():
                 self._checkpoint()
@@ -273,18 +283,30 @@ class Processor:
         hidden = 0 if self._excluding is None else self._excluding.since_commit
         return max(hidden, self._output.count - max(self._checkpoint_at, 0)) >= self._interval()
 
-    def _feed(self, settled: Sequence[Settled]) -> None:
+    def _feed(self, settled: Sequence[Settled | PlainRun]) -> None:
         assert self._resolver is not None, "batches are read once the resolver exists"
-        feed, events = self._resolver.feed, list[Event]()
+        feed, events = self._resolver.feed, list[Event | EventColumns]()
         if self._checkpoint_at < 0:
-            settled = self._feed_baseline(settled)
-        for observation, late, is_exact in settled:
-            events += feed(observation, late, is_exact)
+            settled = self._feed_baseline(_singly(settled))
+        for item in settled:
+            if isinstance(item, PlainRun):
+                events += self._feed_run(item)
+            else:
+                observation, late, is_exact = item
+                events += feed(observation, late, is_exact)
         self._store(events if self._excluding is None else self._excluding.take())
+
+    def _feed_run(self, run: PlainRun) -> Iterable[Event | EventColumns]:
+        assert self._resolver is not None, "batches are read once the resolver exists"
+        resolved = self._resolver.feed_run(run)
+        if resolved is not None:
+            return (run.events(resolved),)
+        feed = self._resolver.feed
+        return [event for observation in run.observations() for event in feed(observation)]
 
     def _feed_baseline(self, settled: Sequence[Settled]) -> Sequence[Settled]:
         """Fold what happened before the start; return what is left, with a checkpoint of the baseline before it."""
-        assert self._resolver is not None, "batches are read once the resolver exists"
+        assert self._resolver is not None, "the resolver exists"
         for at, (observation, late, is_exact) in enumerate(settled):
             if observation.t_ns >= self._start_ns:
                 self._checkpoint_baseline()
@@ -292,7 +314,7 @@ class Processor:
             self._resolver.feed(observation, late, is_exact)
         return ()
 
-    def _store(self, events: Sequence[Event]) -> None:
+    def _store(self, events: Sequence[Event | EventColumns]) -> None:
         self._totals.add(events)
         self._output.append(events)
 
@@ -343,6 +365,34 @@ class Processor:
             yield
         except DamagedTraceError as error:
             self.damage.append(f"{what} of the journal cannot be read: {error}")
+
+
+def _portions(released: Iterable[Settled | PlainRun]) -> Iterator[list[Settled | PlainRun]]:
+    """Yield what was released in lists of SETTLED_AT_ONCE observations, runs cut where such a list is full."""
+    some: list[Settled | PlainRun] = []
+    room = SETTLED_AT_ONCE
+    for item in released:
+        begin, count = 0, item.count if isinstance(item, PlainRun) else 1
+        while begin < count:
+            end = min(count, begin + room)
+            some.append(item.part(begin, end) if isinstance(item, PlainRun) else item)
+            begin, room = end, room - (end - begin)
+            if not room:
+                yield some
+                some, room = [], SETTLED_AT_ONCE
+    if some:
+        yield some
+
+
+def _singly(settled: Sequence[Settled | PlainRun]) -> list[Settled]:
+    """Return the same without runs."""
+    flat: list[Settled] = []
+    for item in settled:
+        if isinstance(item, PlainRun):
+            flat += ((observation, (), True) for observation in item.observations())
+        else:
+            flat.append(item)
+    return flat
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 from diffkeeper.model.event import FILE_KINDS, Event, Kind, Mark
 from diffkeeper.model.values import dataclass
+from diffkeeper.store.eventblock import Column, EventColumns
 
 CHANGE_KINDS = FILE_KINDS - {Kind.CLOSE, Kind.GAP, Kind.RESYNC, Kind.MOUNT, Kind.PENDING}
 _WRITING = (Kind.WRITE, Kind.COPY)
@@ -41,8 +42,28 @@ class Totals:
     exits: dict[int, int] = field(default_factory=dict)  # pid to the number of its last EXIT
     counters: dict[str, int] = field(default_factory=dict)  # the resolver's own
 
-    def add(self, events: Sequence[Event]) -> None:
+    def add(self, events: Sequence[Event | EventColumns]) -> None:
         """Count events."""
+        single: list[Event] = []
+        for event in events:
+            if isinstance(event, EventColumns):
+                self._add_writes(event)
+            else:
+                single.append(event)
+        self._add_events(single)
+
+    def _add_writes(self, run: EventColumns) -> None:
+        """Count a run of writes, which have no mark but OUTSIDER."""
+        self.kinds[Kind.WRITE] += run.count
+        outsiders = sum(run.columns[Column.MARKS])
+        if outsiders:
+            self.marks[Mark.OUTSIDER] += outsiders
+        self.nodes.update(run.columns[Column.NODE])
+        self.written.update(run.columns[Column.NODE])
+        self.processes.update(run.columns[Column.PROCESS])
+        self.bytes_written += sum(run.columns[Column.LENGTH])
+
+    def _add_events(self, events: Sequence[Event]) -> None:
         self.kinds.update(map(_kind, events))
         self.marks.update(filter(None, map(_marks, events)))
         for event in events:

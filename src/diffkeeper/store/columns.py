@@ -25,6 +25,7 @@ MAX_COUNT = 1 << 20  # numbers in a column
 
 _CONSTANT, _WIDE, _BYTES, _DIFFERENCES = 0, 5, 6, 128
 _CODES = {1: "B", 2: "h", 3: "i", 4: "q"}
+_LAYOUTS = {1: 1, 2: 2, 4: 3, 8: 4}  # by the bytes of an entry
 _SIZES = {_CONSTANT: 16, 1: 1, 2: 2, 3: 4, 4: 8, _WIDE: 16}  # bytes an entry, of those that hold numbers
 _COUNT = struct.Struct("<H")
 _COLUMN = struct.Struct("<BBII")
@@ -41,12 +42,20 @@ class ColumnWriter:
         """Add a column of numbers, of as few bytes as hold them all; ``differences`` suits those that grow slowly."""
         if not values:
             return
+        packed = _packed_natively(values, differences) if isinstance(values, array) else None
+        if packed is not None:
+            self._add(column, packed[0], len(values), packed[1])
+            return
         flag = 0
         if differences:
             values = [values[0], *map(sub, values[1:], values)]
             flag = _DIFFERENCES
         layout, body = _packed(values)
         self._add(column, layout | flag, len(values), body)
+
+    def constant(self, column: int, value: int, count: int) -> None:
+        """Add a column of ``count`` numbers that are all the same."""
+        self._add(column, _CONSTANT, count, value.to_bytes(16, "little", signed=True))
 
     def heap(self, column: int, data: bytes) -> None:
         """Add a column of bytes."""
@@ -67,6 +76,24 @@ class ColumnWriter:
         """Return all columns as one compressed frame."""
         heads = b"".join(_COLUMN.pack(*head) for head in self._heads)
         return zstd.compress(_COUNT.pack(len(self._heads)) + heads + b"".join(self._bodies))
+
+
+def _packed_natively(values: array[int], differences: bool) -> tuple[int, bytes] | None:
+    """Return layout and bytes of numbers of 64 bits, None where native code cannot do it."""
+    from diffkeeper import native  # readers need none
+
+    library = native.columns_library()
+    if library is None or values.typecode != "q" or sys.byteorder == "big":
+        return None
+    out = array("b", bytes(8 * len(values)))
+    width = library.dk_pack(values.buffer_info()[0], len(values), differences, out.buffer_info()[0])
+    if width < 0:
+        return None
+    flag = _DIFFERENCES if differences else 0
+    if not width:
+        value = int.from_bytes(out[:8].tobytes(), "little", signed=True)
+        return _CONSTANT | flag, value.to_bytes(16, "little", signed=True)
+    return _LAYOUTS[width] | flag, out[: width * len(values)].tobytes()
 
 
 def _packed(values: Sequence[int]) -> tuple[int, bytes]:

@@ -11,7 +11,7 @@ import struct
 import time
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 
 from diffkeeper.errors import DamagedTraceError
@@ -81,7 +81,7 @@ class _OpenBlob:
         """Return how many bytes the blob has, held and stored."""
         return self.table.length + self.held
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | memoryview) -> None:
         """Add ``data`` at the end."""
         view = memoryview(data)
         while view:
@@ -127,9 +127,7 @@ class ContentWriter:
 
     def append(self, node: int, data: bytes) -> tuple[int, int]:
         """Append ``data`` to the blob that ``node`` writes to now; return the blob and where in it the data begins."""
-        blob = self._open.get(node)
-        if blob is None:
-            blob = self._open[node] = _OpenBlob(self._take_number(), self._large.get(node, 0))
+        blob = self._open_blob(node)
         start = blob.length
         blob.append(data)
         self._held += len(data)
@@ -139,6 +137,41 @@ class ContentWriter:
         while self._held > HELD_BYTES:
             self._cut(max(self._open.values(), key=lambda each: each.held))
         return blob.number, start
+
+    def can_take(self, lengths: Mapping[int, int]) -> bool:
+        """Say whether it makes no difference to append so many bytes to each node, one node after the other.
+
+        It does where something must be stored before its time: what is stored first may be the base of the rest.
+        """
+        if self._held + sum(lengths.values()) > HELD_BYTES:
+            return False
+        return len(lengths) == 1 or not any(self._would_cut(node, length) for node, length in lengths.items())
+
+    def _would_cut(self, node: int, length: int) -> bool:
+        blob = self._open.get(node)
+        likely_base = self._large.get(node, 0) if blob is None else blob.likely_base
+        return bool(likely_base) and length + (blob.held if blob is not None else 0) > WINDOW_BYTES
+
+    def append_many(self, node: int, data: Sequence[int], ends: Sequence[int]) -> tuple[int, int]:
+        """Append pieces, which end in ``data`` (bytes) at ``ends``, as ``append`` would one after the other."""
+        blob = self._open_blob(node)
+        start, at, view = blob.length, 0, memoryview(data)  # type: ignore[arg-type]  # a buffer
+        while at < len(view):
+            first_beyond = bisect_right(ends, at + WINDOW_BYTES - blob.held)
+            until = ends[first_beyond] if first_beyond < len(ends) else len(view)
+            blob.append(view[at:until])
+            self._held += until - at
+            if blob.held > WINDOW_BYTES:
+                self._cut(blob, down_to=WINDOW_BYTES // 2)
+            at = until
+        self.raw_bytes += len(view)
+        return blob.number, start
+
+    def _open_blob(self, node: int) -> _OpenBlob:
+        blob = self._open.get(node)
+        if blob is None:
+            blob = self._open[node] = _OpenBlob(self._take_number(), self._large.get(node, 0))
+        return blob
 
     def peek(self, blob: int, start: int, length: int) -> bytes | None:
         """Return bytes of a blob, be it open or stored; None where they cannot be read."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum, IntFlag
-from itertools import accumulate
+from itertools import accumulate, groupby
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Data, Event, Kind, Mark, Meta
 from diffkeeper.store.columns import ColumnReader, ColumnWriter
 
 BLOCK_EVENTS = 4096
+DATA_BYTES = 32  # that a piece of data adds to a block, about
 
 _E = TypeVar("_E", bound=IntEnum | IntFlag)
 
@@ -88,6 +90,14 @@ _PRESENT_BITS = sum(_SPARSE)
 _FLAG_OF = {bit: bytes(int(bool(value & bit)) for value in range(256)) for bit in _SPARSE}
 _FIELDS = [field.name for field in dataclasses.fields(Event)]
 _DATA = (Column.DATA_OFFSET, Column.DATA_LENGTH, Column.DATA_BLOB, Column.DATA_START)
+_SPARSE_TIMES = {Column.ENTER: Present.ENTER, Column.EXIT: Present.EXIT}
+_GROWING = frozenset({Column.T, Column.PARENT_MTIME, Column.PARENT2_MTIME, Column.MTIME, Column.DATA_BLOB})
+_ORDER = (  # in which columns are written
+    *(Column.T, Column.TID, *_PLAIN.values()),
+    *(Column.ENTER, Column.EXIT, Column.PARENT_MTIME, Column.PARENT2_MTIME, Column.PRESENT),
+    *(*_META.values(), Column.DATA_COUNT, *_DATA),
+)
+_Strings = Callable[[dict[bytes, int], int], Sequence[int]]  # numbers so far, a column → its numbers
 _get_numbers = attrgetter(
     "t_ns", "tid", "enter_ns", "exit_ns", "parent_mtime_ns", "parent2_mtime_ns", "meta", "data", *_PLAIN
 )
@@ -95,77 +105,200 @@ _get_strings = attrgetter(*_STRINGS)
 _get_meta = attrgetter(*_META)
 
 
-def encode_block(events: Sequence[Event]) -> bytes:
+class EventColumns:
+    """Hold events as columns; PATH holds places in ``paths``, and the other strings are empty.
+
+    ``columns`` are arrays of signed 64-bit numbers, absolute ones, with an entry for each event, but ENTER and EXIT,
+    which have one where PRESENT says so; ``constants`` are columns whose entries are all the same.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        count: int,
+        columns: Mapping[int, array[int]],
+        constants: Mapping[int, int],
+        paths: Sequence[bytes],
+    ) -> None:
+        """Begin with event ``number``."""
+        self.number = number
+        self.count = count
+        self.columns = columns
+        self.constants = constants
+        self.paths = paths
+
+    def part(self, begin: int, end: int) -> EventColumns:
+        """Return the events from place ``begin`` to before ``end``."""
+        if (begin, end) == (0, self.count):
+            return self
+        columns = {
+            column: values[begin:end]
+            for column, values in self.columns.items()
+            if column not in (Column.ENTER, Column.EXIT)
+        }
+        columns |= {column: self._sparse(column, bit, begin, end) for column, bit in _SPARSE_TIMES.items()}
+        return EventColumns(self.number + begin, end - begin, columns, self.constants, self.paths)
+
+    def _sparse(self, column: int, bit: int, begin: int, end: int) -> array[int]:
+        values = self.columns[column]
+        if len(values) == self.count:
+            return values[begin:end]
+        present = self.columns[Column.PRESENT]
+        first = sum(1 for bits in present[:begin] if bits & bit)
+        return values[first : first + sum(1 for bits in present[begin:end] if bits & bit)]
+
+    def used_paths(self) -> set[bytes]:
+        """Return the paths that its events have."""
+        if len(self.paths) == 1:
+            return {self.paths[0]}
+        return {self.paths[place] for place in set(self.columns[Column.PATH])}
+
+    def string_bytes(self, begin: int, end: int) -> int:
+        """Return about how many bytes these events add to their block beside their numbers."""
+        if len(self.paths) == 1:
+            return (end - begin) * (len(self.paths[0]) + DATA_BYTES)
+        lengths = list(map(len, self.paths))
+        return sum(map(lengths.__getitem__, self.columns[Column.PATH][begin:end])) + (end - begin) * DATA_BYTES
+
+
+def encode_block(events: Sequence[Event | EventColumns]) -> bytes:
     """Return events as one block; their numbers must follow each other and are not part of it."""
     writer = ColumnWriter()
-    t, tid, enter, exit_, parent_mtime, parent2_mtime, metas, data, *plain = zip(
-        *map(_get_numbers, events), strict=True
-    )
-    columns = dict(zip(_PLAIN, plain, strict=True))
-    writer.numbers(Column.T, t, differences=True)
-    writer.numbers(Column.TID, list(map(int.__sub__, tid, columns["pid"])))
-    for name, column in _PLAIN.items():
-        writer.numbers(column, columns[name])
-    bits = _write_sparse(writer, t, enter, exit_, parent_mtime, parent2_mtime)
-    writer.numbers(
-        Column.PRESENT, [bit | Present.META * (meta is not None) for bit, meta in zip(bits, metas, strict=True)]
-    )
-    _write_metas(writer, [meta for meta in metas if meta is not None])
-    _write_data(writer, columns["offset"], columns["length"], data)
-    _write_strings(writer, events)
+    parts = [*_parts(events)]
+    for column in _ORDER:
+        _write_column(writer, column, parts)
+    _write_strings(writer, parts)
     return writer.to_bytes()
 
 
-def _write_sparse(
-    writer: ColumnWriter,
+class _Part:
+    """Hold some events of a block: the numbers of all its columns but strings, and those."""
+
+    def __init__(
+        self, count: int, columns: Mapping[int, Sequence[int]], constants: Mapping[int, int], strings: _Strings
+    ) -> None:
+        self.count = count
+        self.columns = columns
+        self.constants = constants
+        self.strings = strings
+
+
+def _parts(events: Sequence[Event | EventColumns]) -> Iterator[_Part]:
+    for is_run, some in groupby(events, lambda one: isinstance(one, EventColumns)):
+        if is_run:
+            yield from (_part_of_run(cast(EventColumns, run)) for run in some)
+        else:
+            yield _part_of_events(cast("list[Event]", list(some)))
+
+
+def _part_of_run(run: EventColumns) -> _Part:
+    places, paths = run.columns[Column.PATH], run.paths
+
+    def strings(numbers: dict[bytes, int], column: int) -> Sequence[int]:
+        if column != Column.PATH:
+            return [0] * run.count
+        if len(paths) == 1:
+            return [numbers.setdefault(paths[0], len(numbers))] * run.count
+        number_of = {place: numbers.setdefault(paths[place], len(numbers)) for place in dict.fromkeys(places)}
+        return [number_of[place] for place in places]
+
+    return _Part(run.count, run.columns, run.constants, strings)
+
+
+def _part_of_events(events: Sequence[Event]) -> _Part:
+    t, tid, enter, exit_, parent_mtime, parent2_mtime, metas, data, *plain = zip(
+        *map(_get_numbers, events), strict=True
+    )
+    fields = dict(zip(_PLAIN, plain, strict=True))
+    columns: dict[int, Sequence[int]] = {Column.T: t, Column.TID: list(map(int.__sub__, tid, fields["pid"]))}
+    columns |= {column: fields[name] for name, column in _PLAIN.items()}
+    columns |= _sparse_columns(t, enter, exit_, parent_mtime, parent2_mtime)
+    bits = columns[Column.PRESENT]
+    columns[Column.PRESENT] = [bit | Present.META * (meta is not None) for bit, meta in zip(bits, metas, strict=True)]
+    columns |= _meta_columns([meta for meta in metas if meta is not None])
+    columns |= _data_columns(fields["offset"], fields["length"], data)
+    texts = dict(zip(_STRINGS.values(), zip(*map(_get_strings, events), strict=True), strict=True))
+
+    def strings(numbers: dict[bytes, int], column: int) -> Sequence[int]:
+        return [numbers.setdefault(value, len(numbers)) for value in texts[column]]
+
+    return _Part(len(events), columns, {}, strings)
+
+
+def _write_column(writer: ColumnWriter, column: int, parts: Sequence[_Part]) -> None:
+    differences = column in _GROWING
+    if len(parts) == 1:
+        (part,) = parts
+        if column not in part.constants:
+            writer.numbers(column, part.columns.get(column, ()), differences)
+        else:
+            writer.constant(column, part.constants[column], part.count)
+        return
+    writer.numbers(column, _joined([_entries(part, column) for part in parts]), differences)
+
+
+def _entries(part: _Part, column: int) -> Sequence[int]:
+    if column in part.constants:
+        return [part.constants[column]] * part.count
+    return part.columns.get(column, ())
+
+
+def _joined(pieces: Sequence[Sequence[int]]) -> Sequence[int]:
+    joined = array("q")
+    try:
+        for piece in pieces:
+            joined.extend(piece)
+    except OverflowError:
+        return [number for piece in pieces for number in piece]
+    return joined
+
+
+def _sparse_columns(
     t: Sequence[int],
     enter: Sequence[int],
     exit_: Sequence[int],
     parent_mtime: Sequence[int],
     parent2_mtime: Sequence[int],
-) -> list[int]:
-    """Write the columns that only some events have, and return which those are as Present bits."""
-    writer.numbers(Column.ENTER, [at - before for at, before in zip(t, enter, strict=True) if before])
-    writer.numbers(Column.EXIT, [after - at for at, after in zip(t, exit_, strict=True) if after])
-    writer.numbers(Column.PARENT_MTIME, [mtime for mtime in parent_mtime if mtime], differences=True)
-    writer.numbers(Column.PARENT2_MTIME, [mtime for mtime in parent2_mtime if mtime], differences=True)
-    return [
-        Present.ENTER * (a != 0)
-        | Present.EXIT * (b != 0)
-        | Present.PARENT_MTIME * (c != 0)
-        | Present.PARENT2_MTIME * (d != 0)
-        for a, b, c, d in zip(enter, exit_, parent_mtime, parent2_mtime, strict=True)
-    ]
+) -> dict[int, Sequence[int]]:
+    """Return the columns that only some events have, and which those are as Present bits."""
+    return {
+        Column.ENTER: [at - before for at, before in zip(t, enter, strict=True) if before],
+        Column.EXIT: [after - at for at, after in zip(t, exit_, strict=True) if after],
+        Column.PARENT_MTIME: [mtime for mtime in parent_mtime if mtime],
+        Column.PARENT2_MTIME: [mtime for mtime in parent2_mtime if mtime],
+        Column.PRESENT: [
+            Present.ENTER * (a != 0)
+            | Present.EXIT * (b != 0)
+            | Present.PARENT_MTIME * (c != 0)
+            | Present.PARENT2_MTIME * (d != 0)
+            for a, b, c, d in zip(enter, exit_, parent_mtime, parent2_mtime, strict=True)
+        ],
+    }
 
 
-def _write_metas(writer: ColumnWriter, metas: Sequence[Meta]) -> None:
-    if metas:
-        for (name, column), values in zip(_META.items(), zip(*map(_get_meta, metas), strict=True), strict=True):
-            writer.numbers(column, values, differences=name == "mtime_ns")
+def _meta_columns(metas: Sequence[Meta]) -> dict[int, Sequence[int]]:
+    if not metas:
+        return {}
+    return dict(zip(_META.values(), zip(*map(_get_meta, metas), strict=True), strict=True))
 
 
-def _write_data(
-    writer: ColumnWriter, offsets: Sequence[int], lengths: Sequence[int], data: Sequence[tuple[Data, ...]]
-) -> None:
+def _data_columns(
+    offsets: Sequence[int], lengths: Sequence[int], data: Sequence[tuple[Data, ...]]
+) -> dict[int, Sequence[int]]:
     rows = zip(offsets, lengths, data, strict=True)
     flat = [
         (piece.offset - offset, piece.length - length, piece.blob, piece.start)
         for offset, length, pieces in rows
         for piece in pieces
     ]
-    writer.numbers(Column.DATA_COUNT, list(map(len, data)))
-    if flat:
-        offset_column, length_column, blobs, starts = zip(*flat, strict=True)
-        writer.numbers(Column.DATA_OFFSET, offset_column)
-        writer.numbers(Column.DATA_LENGTH, length_column)
-        writer.numbers(Column.DATA_BLOB, blobs, differences=True)
-        writer.numbers(Column.DATA_START, starts)
+    columns: dict[int, Sequence[int]] = {Column.DATA_COUNT: list(map(len, data))}
+    return columns | (dict(zip(_DATA, zip(*flat, strict=True), strict=True)) if flat else {})
 
 
-def _write_strings(writer: ColumnWriter, events: Sequence[Event]) -> None:
+def _write_strings(writer: ColumnWriter, parts: Sequence[_Part]) -> None:
     numbers: dict[bytes, int] = {b"": 0}
-    for column, values in zip(_STRINGS.values(), zip(*map(_get_strings, events), strict=True), strict=True):
-        writer.numbers(column, [numbers.setdefault(value, len(numbers)) for value in values])
+    for column in _STRINGS.values():
+        writer.numbers(column, [number for part in parts for number in part.strings(numbers, column)])
     writer.strings(Column.STRING_LENGTHS, Column.STRINGS, numbers)
 
 

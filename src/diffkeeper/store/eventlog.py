@@ -15,7 +15,7 @@ from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Event
 from diffkeeper.model.process import Process
 from diffkeeper.model.values import dataclass
-from diffkeeper.store.eventblock import BLOCK_EVENTS, EventBlock, encode_block
+from diffkeeper.store.eventblock import BLOCK_EVENTS, DATA_BYTES, Column, EventBlock, EventColumns, encode_block
 from diffkeeper.store.format import Key
 from diffkeeper.store.processtable import decode_process, encode_process
 from diffkeeper.store.rocks import RocksStore
@@ -41,14 +41,19 @@ class BlockFacts:
     _RECORD: ClassVar[struct.Struct] = struct.Struct("<QqqqQ")
 
     @classmethod
-    def of(cls, events: Sequence[Event], reach_ns: int) -> BlockFacts:
-        """Return the facts of a block of events that follows events up to ``reach_ns``."""
-        times = [event.t_ns for event in events]
-        kinds = 0
-        for kind in {event.kind for event in events}:
-            kinds |= 1 << kind
+    def of(cls, first: int, events: Sequence[Event | EventColumns], reach_ns: int) -> BlockFacts:
+        """Return the facts of a block that begins with event ``first`` and follows events up to ``reach_ns``."""
+        times: list[int] = []
+        kinds, last = 0, first - 1
+        for event in events:
+            if isinstance(event, EventColumns):
+                times += event.columns[Column.T]
+                kinds, last = kinds | 1 << event.constants[Column.KIND], last + event.count
+            else:
+                times.append(event.t_ns)
+                kinds, last = kinds | 1 << event.kind, last + 1
         high = max(times)
-        return cls(events[0].number, events[-1].number, min(times), high, max(reach_ns, high), kinds)
+        return cls(first, last, min(times), high, max(reach_ns, high), kinds)
 
     @classmethod
     def from_item(cls, key: bytes, record: bytes) -> BlockFacts:
@@ -81,20 +86,46 @@ class EventWriter:
         facts = BlockFacts.from_item(*last) if last else None
         self.count = facts.last if facts else 0
         self._reach_ns = facts.reach_ns if facts else 0  # at the end of the last full block
-        self._open: list[Event] = []
+        self._open: list[Event | EventColumns] = []
+        self._open_count = 0
         self._open_bytes = 0
         self._ready: list[tuple[bytes, bytes]] = []
 
-    def append(self, events: Iterable[Event]) -> None:
+    def append(self, events: Iterable[Event | EventColumns]) -> None:
         """Append events, numbered one after the other."""
         for event in events:
             assert event.number == self.count + 1, "events are numbered without gaps"
-            self.count = event.number
-            self._open.append(event)
-            self._open_bytes += _string_bytes(event)
-            if len(self._open) == BLOCK_EVENTS or self._open_bytes >= BLOCK_BYTES:
-                self._reach_ns = self._write_open()
-                self._open, self._open_bytes = [], 0
+            if isinstance(event, EventColumns):
+                self._append_columns(event)
+            else:
+                self._append(event, 1, _string_bytes(event))
+
+    def _append_columns(self, run: EventColumns) -> None:
+        begin = 0
+        while begin < run.count:
+            end = self._end_in_block(run, begin)
+            self._append(run.part(begin, end), end - begin, run.string_bytes(begin, end))
+            begin = end
+
+    def _end_in_block(self, run: EventColumns, begin: int) -> int:
+        """Return before which event of a run the open block is full, or the run has ended."""
+        end = min(run.count, begin + BLOCK_EVENTS - self._open_count)
+        low, room = begin + 1, BLOCK_BYTES - self._open_bytes
+        if run.string_bytes(begin, end) < room:
+            return end
+        while low < end:  # the first that fills the block is still part of it
+            middle = (low + end) // 2
+            low, end = (low, middle) if run.string_bytes(begin, middle) >= room else (middle + 1, end)
+        return end
+
+    def _append(self, events: Event | EventColumns, count: int, string_bytes: int) -> None:
+        self.count += count
+        self._open.append(events)
+        self._open_count += count
+        self._open_bytes += string_bytes
+        if self._open_count == BLOCK_EVENTS or self._open_bytes >= BLOCK_BYTES:
+            self._reach_ns = self._write_open()
+            self._open, self._open_count, self._open_bytes = [], 0, 0
 
     def put_process(self, process: Process) -> None:
         """Put or replace a process of the process table."""
@@ -108,7 +139,7 @@ class EventWriter:
         self._ready.clear()
 
     def _write_open(self) -> int:
-        facts = BlockFacts.of(self._open, self._reach_ns)
+        facts = BlockFacts.of(self.count - self._open_count + 1, self._open, self._reach_ns)
         self._ready.append((Key.EVENTS + _NUMBER.pack(facts.first), encode_block(self._open)))
         self._ready.append((Key.TOUCHED + _NUMBER.pack(facts.first), encode_touched(self._open)))
         self._ready.append(facts.to_item())
@@ -118,7 +149,7 @@ class EventWriter:
 def _string_bytes(event: Event) -> int:
     """Return about how many bytes an event adds to its block beside its numbers."""
     strings = len(event.path) + len(event.path2) + len(event.text) + len(event.value)
-    return strings + 32 * len(event.data)
+    return strings + DATA_BYTES * len(event.data)
 
 
 class EventReader:

@@ -12,16 +12,24 @@ from operator import or_
 
 from diffkeeper.model.event import Event
 from diffkeeper.store.columns import ColumnReader, ColumnWriter
+from diffkeeper.store.eventblock import Column, EventColumns
 
 PATH_LENGTHS, PATHS, NODES, PIDS, MARKS = range(1, 6)
 
 
-def encode_touched(events: Sequence[Event]) -> bytes:
+def encode_touched(events: Sequence[Event | EventColumns]) -> bytes:
     """Return the summary of a block of events."""
-    paths = {event.path for event in events} | {event.path2 for event in events}
-    nodes = {event.node for event in events} | {event.replaced for event in events}
-    marks = reduce(or_, {event.marks for event in events}, 0)
-    return encode_summary(paths, nodes, {event.pid for event in events}, int(marks))
+    single = [event for event in events if not isinstance(event, EventColumns)]
+    paths = {event.path for event in single} | {event.path2 for event in single}
+    nodes = {event.node for event in single} | {event.replaced for event in single}
+    pids, marks = {event.pid for event in single}, {int(event.marks) for event in single}
+    for run in events:
+        if isinstance(run, EventColumns):
+            paths |= {b"", *run.used_paths()}
+            nodes |= {0, *run.columns[Column.NODE]}
+            pids.update(run.columns[Column.PID])
+            marks.update(run.columns[Column.MARKS])
+    return encode_summary(paths, nodes, pids, reduce(or_, marks, 0))
 
 
 def encode_summary(paths: Iterable[bytes], nodes: Iterable[int], pids: Iterable[int], marks: int) -> bytes:
