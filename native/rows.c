@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define SANE (1ull << 62) /* times and places below it can be added and taken from each other */
+#define STREAK 8	  /* writes that follow each other in a batch are likely to be a run */
 #define SANE_SECONDS (1ll << 33)
 
 struct group {		    /* plain writes of a batch that ended within the same moment, to the same file */
@@ -96,7 +97,7 @@ int dk_rows_scan(const char *payload, uint64_t length, struct row *rows, uint64_
 	uint64_t *exits, uint64_t task_room, uint64_t *found)
 {
 	struct ends ends = {.tids = tids, .exits = exits, .room = task_room};
-	uint64_t row_count = 0, other_count = 0, newest = 0;
+	uint64_t row_count = 0, other_count = 0, newest = 0, streak = 0, in_streaks = 0;
 
 	for (uint64_t at = 0; at < length;) {
 		const struct dk_header *header = (const void *)(payload + at);
@@ -109,8 +110,10 @@ int dk_rows_scan(const char *payload, uint64_t length, struct row *rows, uint64_
 		if (header->type == DK_DATA && is_plain(header)) {
 			rows[row_count++] = (struct row){header->t_ns, header->sequence, (uintptr_t)header};
 			newest = header->t_ns > newest ? header->t_ns : newest;
+			in_streaks += ++streak == STREAK ? STREAK : streak > STREAK;
 		} else {
 			others[other_count++] = at;
+			streak = 0;
 			if (header->type != DK_PIECE && asks_when_its_call_began(header))
 				return -1;
 		}
@@ -118,7 +121,7 @@ int dk_rows_scan(const char *payload, uint64_t length, struct row *rows, uint64_
 			return -1;
 		at += header->size;
 	}
-	memcpy(found, (uint64_t[]){row_count, other_count, ends.count, newest}, 4 * sizeof(*found));
+	memcpy(found, (uint64_t[]){row_count, other_count, ends.count, newest, in_streaks}, 5 * sizeof(*found));
 	return 0;
 }
 

@@ -25,7 +25,6 @@ from diffkeeper.store.eventblock import Column, EventColumns
 
 _ROW = 3  # numbers of 64 bits
 _LEAST_RECORD, _LEAST_PLAIN = 32, 144  # bytes
-_LEAST_SHARE = 4  # a batch of which less than this part of the records is plain is decoded as a whole
 _TASKS = 256
 _GROUP = struct.Struct("<QII8Q")  # struct group of rows.c
 _FILE = struct.Struct("<QII3Q6q")  # struct run_file of runs.c
@@ -100,12 +99,12 @@ def take_apart(payload: bytes) -> Taken | None:
     library = native.columns_library()
     rows = _room(_ROW * (len(payload) // _LEAST_PLAIN + 1))
     others = _room(len(payload) // _LEAST_RECORD + 1)
-    tids, exits, found = _room(_TASKS), _room(_TASKS), _room(4)
+    tids, exits, found = _room(_TASKS), _room(_TASKS), _room(5)
     arguments = _at(rows), _at(others), _at(tids), _at(exits), _TASKS, _at(found)
     if library.dk_rows_scan(payload, len(payload), *arguments):
         return None
-    row_count, other_count, tasks, newest_ns = found
-    if row_count * _LEAST_SHARE < other_count or not row_count:
+    row_count, other_count, tasks, newest_ns, in_streaks = found
+    if 2 * in_streaks < row_count + other_count:
         return None
     last_exits = list(zip(tids[:tasks], exits[:tasks], strict=True))
     return Taken(payload, rows[: _ROW * row_count], others[:other_count], last_exits, newest_ns)
