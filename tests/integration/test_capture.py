@@ -158,7 +158,8 @@ def test_payload_cannot_crowd_out_changes_of_names(root: Path, tmp_path: Path) -
     names = [os.fsdecode(each.path) for each in observations if isinstance(each, NameChanged)]
     # Others on this machine may change names whose place only replay can tell.
     assert [name for name in names if "/" not in name] == [f"d{number // 2}" for number in range(120)]
-    lost = [each for each in observations if isinstance(each, EventsLost)]
+    # Holes are those of all files on the device: while others work there, some of theirs find no room.
+    lost = [each for each in observations if isinstance(each, EventsLost) and each.what != Lost.HOLE]
     assert {each.what for each in lost} == {Lost.BYTES}
     assert sum(each.count for each in lost) + sum(isinstance(each, DataWritten) for each in observations) == 11255
 
