@@ -133,6 +133,7 @@ def record(
 ) -> Run:
     """Record a command in the place's root. Raises FailedError."""
     options = ["--json", "--force", "--state-dir", str(place.trace), "--watch", "."]
-    done = run([*diffkeeper("record", *options, "--", *command, source=source)], place.root, environment)
+    patient = {**(os.environ if environment is None else environment), "DIFFKEEPER_PROCESS": "now"}
+    done = run([*diffkeeper("record", *options, "--", *command, source=source)], place.root, patient)
     size = sum(entry.stat().st_blocks * 512 for entry in place.trace.rglob("*") if entry.is_file())
     return Run(done.wall_s, done.cpu_s, done.largest_bytes, done.output, done.summary, size)

@@ -10,6 +10,8 @@ from diffkeeper.engines import ebpf
 
 REQUIRE = "DIFFKEEPER_REQUIRE_EBPF"
 
+os.environ.setdefault("DIFFKEEPER_PROCESS", "now")  # on a busy machine a second is not always enough
+
 
 @pytest.fixture(scope="session")
 def ebpf_refusal() -> str:

@@ -21,6 +21,8 @@ from diffkeeper.launch import check_command, own_environment
 from diffkeeper.model.keeping import ALWAYS, POLICIES, Policy, policy_of
 from diffkeeper.recording_session import (
     BUDGET_BYTES,
+    PROCESS_NOW,
+    PROCESSINGS,
     Announce,
     BaselineProgress,
     Outcome,
@@ -35,7 +37,7 @@ BASELINES = ("touched", "full", "index")
 _SHORTEST_MAPPED_INTERVAL_NS = 1_000_000
 
 
-__all__ = ["BASELINES", "Outcome", "record"]
+__all__ = ["BASELINES", "PROCESSINGS", "Outcome", "record"]
 
 
 def record(
@@ -56,6 +58,7 @@ def record(
     mmap_interval: float = MAPPED_INTERVAL_NS / 1e9,
     may_hold: bool = True,
     keep: str | Policy = ALWAYS,
+    process: str = PROCESS_NOW,
     announce: Announce = lambda line: None,
     baseline_progress: BaselineProgress = lambda entries, content_bytes: None,
     baseline_done: Callable[[], None] = lambda: None,
@@ -70,8 +73,11 @@ def record(
     writable, whose bytes change without a call. With ``verify`` the last state is held against the files when the
     command has ended, and what differs is read back. ``may_hold`` lets the command be stopped for moments in which it
     changes more than can be taken. ``keep`` says when the trace is kept: ``always``, ``on-failure``, ``on-signal`` or
-    ``never``; another is deleted without being processed. ``environment`` replaces this process's own. With
-    ``forward_signals`` (main thread only) signals sent to this process go to the command while it runs, as a launcher's
+    ``never``; another is deleted without being processed. ``process`` says how long processing and verification may
+    take after the command: as long as they do (``now``), a tenth of the run but no less than a second (``auto``), no
+    time (``later``); what is not done then is done by the first reader, but for the verification. ``environment``
+    replaces this process's own. With ``forward_signals`` (main thread only) signals sent to this process go to the
+    command while it runs, as a launcher's
     should; without it Ctrl-C raises KeyboardInterrupt after the command has ended and the trace is sealed.
 
     Raises RecordError (bad arguments, no engine, unusable directory), CommandNotFoundError or
@@ -81,6 +87,8 @@ def record(
         raise RecordError(f"no such baseline: {baseline!r}; choose one of {', '.join(BASELINES)}")
     if isinstance(keep, str) and keep not in POLICIES:
         raise RecordError(f"no such policy: {keep!r}; choose one of {', '.join(POLICIES)}")
+    if process not in PROCESSINGS:
+        raise RecordError(f"no such processing: {process!r}; choose one of {', '.join(PROCESSINGS)}")
     command = tuple(os.fsencode(argument) for argument in argv)
     variables = own_environment() if environment is None else environment
     if not command:
@@ -109,6 +117,7 @@ def record(
             leases,
             may_hold,
             policy_of(keep) if isinstance(keep, str) else keep,
+            process,
         )
         for one in choice.engines:
             stack.callback(one.close)

@@ -18,24 +18,26 @@ from diffkeeper.errors import TraceError
 from diffkeeper.store.format import SESSION_NAME, STORE_NAME, SessionFacts
 from diffkeeper.store.journal import SegmentPool, remove_journal
 from diffkeeper.verification.noting import note
-from diffkeeper.verification.result import Verification
+from diffkeeper.verification.result import DONE, Verification
 
 if TYPE_CHECKING:
+    from diffkeeper.patience import Patience
     from diffkeeper.processing.background import Background
     from diffkeeper.processing.processor import Processor
     from diffkeeper.store.rocks import RocksStore
 
 _AHEAD_AT_FIRST = 2  # many recordings do not fill one
 _AHEAD = 4  # at 200 MB/s a segment of 16 MiB lasts 80 ms, three ticks of the helper
-_WORKER_AFTER_SEGMENTS = 8
+_WORKER_AFTER_SEGMENTS = 2  # what fills more is too much to be begun after the command
 PUT_OFF_SEGMENTS = 64  # a gibibyte: where the trace may not be kept, processing may be for nothing
 
 
 class RingJournal:
     """Be the ring's side of the journal of one recording; a context manager."""
 
-    def __init__(self, trace_dir: Path, engine: Engine) -> None:
-        """Own nothing yet."""
+    def __init__(self, trace_dir: Path, engine: Engine, *, has_worker: bool = True) -> None:
+        """Own nothing yet; without ``has_worker`` all waits for the end, or for a reader."""
+        self._has_worker = has_worker
         self._trace_dir = trace_dir
         self._engine = engine
         self.worker_after = _WORKER_AFTER_SEGMENTS  # were filled
@@ -107,7 +109,7 @@ class RingJournal:
         """Let the worker go on, and start it once much has been filled."""
         if self.shortage:
             self._make_up_for(Progress())
-        if self._worker is None and self._filled >= self.worker_after:
+        if self._worker is None and self._has_worker and self._filled >= self.worker_after:
             from diffkeeper.processing.background import Background  # most recordings never come here
 
             self._close_store()
@@ -128,26 +130,33 @@ class RingJournal:
         """Say whether all that was written is still there."""
         return self._pool.is_whole and (self._trace_dir / SESSION_NAME).exists()
 
-    def process(self, facts: SessionFacts, *, verifies: bool) -> list[str]:
+    def process(self, facts: SessionFacts, patience: Patience, *, verifies: bool) -> list[str]:
         """Process what the journal holds into the store, add what was counted to the facts, return what it lacks.
 
-        With ``verifies`` the last state is then held against the live files.
+        With ``verifies`` the last state is then held against the live files. Raises OutOfTimeError when ``patience``
+        ends before all is processed; what is verified by then is not told.
         """
         if self._worker is not None:
-            facts.counters.update(self._worker.finish(verifies=verifies))
-            if verifies:
-                worker = self._worker
-                note(facts, lambda: _verification_by(worker, facts))
-            return _lacks(self._worker)
+            return self._process_by(self._worker, facts, patience, verifies=verifies)
         from diffkeeper.processing.processor import Processor  # RocksDB, which nothing needs before
 
-        with Processor(self._trace_dir, self._trace_dir / STORE_NAME, self._store) as processor:
+        with Processor(self._trace_dir, self._trace_dir / STORE_NAME, self._store, patience=patience) as processor:
             totals = processor.finish()
             facts.counters.update(totals.summary())
             if verifies:
-                note(facts, lambda: _verification(processor, self._trace_dir))
-                facts.counters.update(totals.summary())  # with what was read back
+                note(facts, lambda: _verification(processor, self._trace_dir, patience))
+                if facts.verification == DONE:
+                    facts.counters.update(totals.summary())  # with what was read back
             return _lacks(processor)
+
+    def _process_by(self, worker: Background, facts: SessionFacts, patience: Patience, *, verifies: bool) -> list[str]:
+        try:
+            facts.counters.update(worker.finish(verifies=verifies, patience=patience))
+            if verifies:
+                note(facts, lambda: _verification_by(worker, facts))
+        finally:
+            worker.close()  # before the trace is sealed: a reader may begin as soon as it is
+        return _lacks(worker)
 
     def remove(self) -> None:
         """Remove the journal of a trace that was sealed with all of it processed."""
@@ -170,10 +179,10 @@ def _verification_by(worker: Background, facts: SessionFacts) -> Verification:
     return Verification.from_json(document["found"])
 
 
-def _verification(processor: Processor, trace_dir: Path) -> Verification:
+def _verification(processor: Processor, trace_dir: Path, patience: Patience) -> Verification:
     from diffkeeper.verification.run import verify  # after the command
 
-    return verify(processor, trace_dir)
+    return verify(processor, trace_dir, patience)
 
 
 def _lacks(processed: Processor | Background) -> list[str]:

@@ -22,6 +22,7 @@ from diffkeeper.launch import check_command, ignored_signals
 from diffkeeper.model.keeping import ALWAYS, Fate, Policy, policy_of
 from diffkeeper.model.values import dataclass
 from diffkeeper.model.verdict import Verdict, judge
+from diffkeeper.patience import OutOfTimeError, Patience
 from diffkeeper.recording_journal import PUT_OFF_SEGMENTS, RingJournal
 from diffkeeper.recording_leases import Leases
 from diffkeeper.running import Command, command_of, forwarder_of, supervision_of
@@ -29,7 +30,7 @@ from diffkeeper.state_directory import StateDirectory
 from diffkeeper.store.format import SESSION_NAME, RootFacts, SessionFacts, TraceLock, dump_session, write_session
 from diffkeeper.supervise import Ending
 from diffkeeper.verification.noting import differing
-from diffkeeper.verification.result import NOT_YET, OFF
+from diffkeeper.verification.result import LEFT, NOT_YET, OFF, OUT_OF_TIME
 from diffkeeper.watch_roots import WatchRoot
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ EXIT_TIMED_OUT = 124
 FAILURES = "failures"  # the key of engine_facts that lists why a trace is not complete
 
 BUDGET_BYTES = 256 << 20  # of files that are copied before the command starts
+
+PROCESS_AUTO, PROCESS_NOW, PROCESS_LATER = PROCESSINGS = ("auto", "now", "later")
+_PATIENCE = 0.09  # of the run: with what is left of a tenth the trace is sealed
+_LEAST_PATIENCE_S = 0.9
 
 Announce = Callable[[str], None]
 BaselineProgress = Callable[[int, int], None]  # (entries, bytes of content) so far
@@ -64,6 +69,7 @@ class Settings:
     leases: bool = True
     may_hold: bool = True
     keep: Policy = policy_of(ALWAYS)
+    process: str = PROCESS_NOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +166,8 @@ class Session:
         path = self._directory.path
         stack.enter_context(TraceLock(path))
         self._write_session()
-        self._journal = stack.enter_context(RingJournal(path, self._engine))
+        has_worker = self._settings.process != PROCESS_LATER
+        self._journal = stack.enter_context(RingJournal(path, self._engine, has_worker=has_worker))
         if self._settings.keep is not policy_of(ALWAYS):
             self._journal.worker_after = PUT_OFF_SEGMENTS
         excluded = beneath.open_directory(os.fspath(path), follows=True)
@@ -281,8 +288,10 @@ class Session:
     def _finish(self, fate: Fate) -> None:
         if not self._directory.path.is_dir():
             return
-        if fate is Fate.KEEP:
+        if fate is Fate.KEEP and self._settings.process != PROCESS_LATER:
             self._process()
+        elif fate is Fate.KEEP and self._verifies:
+            self._facts.verification = LEFT
         self._seal()
         with self._noting_failures("the former trace could not be deleted"):
             self._directory.keep()
@@ -297,14 +306,24 @@ class Session:
     def _process(self) -> None:
         """Make the trace quick to read and seal it; what fails here can be made up for by any reader."""
         try:
-            lacking = self._journal.process(self._facts, verifies=self._verifies)
+            lacking = self._journal.process(self._facts, self._patience(), verifies=self._verifies)
             self._facts.processed = True
             self._failures += [] if self._failures else lacking
             self._failures += differing(self._facts)
+        except OutOfTimeError:
+            self._facts.verification = OUT_OF_TIME if self._verifies else OFF
         except KeyboardInterrupt:
             self._settings.announce("processing was interrupted; the first reader of the trace does it")
         except Exception as error:  # whatever it is, the journal is whole and the command's exit code is due
             self._settings.announce(f"processing failed ({error}); the first reader of the trace tries again")
+
+    def _patience(self) -> Patience:
+        """Return how long the exit code may wait: a tenth of the run, but no less than a second."""
+        if self._settings.process != PROCESS_AUTO:
+            return Patience()
+        ended_ns = self._facts.end_monotonic_ns or time.monotonic_ns()
+        run_s = (ended_ns - self._facts.start_monotonic_ns) / 1e9
+        return Patience(ended_ns / 1e9 + max(_LEAST_PATIENCE_S, _PATIENCE * run_s))
 
     def _seal(self) -> None:
         self._facts.engine_facts[FAILURES] = list(self._failures)

@@ -20,7 +20,7 @@ QUIET_S = 20
 def plain_environment(**more: str) -> dict[str, str]:
     """Return the environment without what could set options of diffkeeper."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DIFFKEEPER_")}
-    return {**kept, **more}
+    return {**kept, "DIFFKEEPER_PROCESS": "now", **more}
 
 
 def run(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:

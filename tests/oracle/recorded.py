@@ -126,7 +126,7 @@ def _record(
     recorder = subprocess.Popen(
         [*diffkeeper("record"), "-q", "--state-dir", str(bench.trace), "--watch", ".", *options, "--", *command],
         cwd=bench.root,
-        env=env,
+        env={**env, "DIFFKEEPER_PROCESS": "now"},
     )
     thread = threading.Thread(target=watcher.watch, args=(recorder,))
     thread.start()

@@ -11,6 +11,7 @@ from diffkeeper.cli.options import (
     DONE,
     INCOMPLETE,
     NO,
+    announcer,
     json_option,
     resolve,
     say,
@@ -65,7 +66,7 @@ def command(
     _check_out(out, path, as_json)
     if base and not os.path.isdir(base):
         raise UsageError(f"{base!r} is not a folder: --base names one that has the files as they were")
-    with Trace.open(path, base) as opened:
+    with Trace.open(path, base, announcer(quiet)) as opened:
         number = resolve(time, opened.extent, quiet)
         report = opened.export(f"@{number}", out, paths=paths, force=force)
         missing = _missing(opened, number)

@@ -7,6 +7,7 @@ import click
 from diffkeeper.cli.options import (
     DONE,
     INCOMPLETE,
+    announcer,
     color_option,
     json_option,
     talk_options,
@@ -38,14 +39,14 @@ _LAST_CHANGES = 10
 @talk_options
 def command(
     trace: str | None, state_dir: str, form: str, as_json: bool, color: str, quiet: bool, verbose: bool
-) -> int:  # quiet and verbose: there is nothing on standard error
+) -> int:  # verbose: there is no more to say
     """Tell what a trace holds and whether it is complete.
 
     Exits with 3 if changes are known to be missing: it counts those that are there.
     """
     place = trace_path(trace, state_dir)
     output = standard(color)
-    with Trace.open(place) as opened:
+    with Trace.open(place, announce=announcer(quiet)) as opened:
         info = opened.info()
         is_lacking = info.state == "broken" or bool(opened.losses)
         if form == "markdown" and not as_json:

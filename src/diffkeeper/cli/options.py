@@ -61,6 +61,11 @@ def say(message: str, quiet: bool = False) -> None:
         click.echo(f"diffkeeper: {printable(message)}", err=True)
 
 
+def announcer(quiet: bool) -> Callable[[str], None]:
+    """Return what says lines on standard error unless quiet."""
+    return lambda line: say(line, quiet)
+
+
 def resolve(text: str, extent: Extent, quiet: bool) -> int:
     """Return the event after which the state is meant; says so if it is not quite what was asked for."""
     cut = parse_position(text).resolve(extent)

@@ -18,7 +18,7 @@ from diffkeeper.engines import ebpf
 from diffkeeper.errors import CommandNotExecutableError, CommandNotFoundError, DiffkeeperError, RecordError, UsageError
 from diffkeeper.launch import environment_at_start
 from diffkeeper.model.keeping import ALWAYS, POLICIES, Policy
-from diffkeeper.recording import BASELINES, Outcome
+from diffkeeper.recording import BASELINES, PROCESSINGS, Outcome
 from diffkeeper.reporters.numbers import size
 from diffkeeper.state_directory import StateDirectory
 from diffkeeper.sudo import Invoker, become, find_invoker
@@ -143,6 +143,14 @@ class _Terminated(KeyboardInterrupt):
     help="When the command has ended, hold the trace's last state against the files, and read back what differs.",
 )
 @click.option(
+    "--process",
+    type=click.Choice(PROCESSINGS),
+    default=PROCESSINGS[0],
+    show_default=True,
+    help="How long the exit code waits for the trace to be processed and verified: a tenth of the run but no less than "
+    "a second, until it is done, or not at all. What is left is done by the first reader; only, nobody verifies it.",
+)
+@click.option(
     "--stall/--no-stall",
     default=True,
     show_default=True,
@@ -151,7 +159,7 @@ class _Terminated(KeyboardInterrupt):
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exit 125 if the command succeeded but the trace is not complete or was not verified.",
+    help="Exit 125 if the command succeeded but the trace is not complete or was not verified; implies --process now.",
 )
 @click.option(
     "--engine",
@@ -184,6 +192,7 @@ def command(
     timeout: float | None,
     mmap_interval: float,
     verify: bool,
+    process: str,
     stall: bool,
     strict: bool,
     engine: str,
@@ -199,6 +208,8 @@ def command(
     timeout was hit, 125 when diffkeeper failed before the command started (with --strict also afterwards, unless the
     command failed itself), 126 and 127 when it could not be started.
     """
+    if strict and process == PROCESSINGS[2]:
+        raise UsageError("--strict asks whether the trace is complete, which --process later leaves open: choose one")
     _reserve_standard_descriptors()
     _end_by_signals_until_the_command_runs()
     report = Report(state_dir, speaks=not quiet and not as_json, as_json=as_json, file=json_file)
@@ -225,6 +236,7 @@ def command(
             forward_signals=True,
             verify=verify,
             may_hold=stall,
+            process=PROCESSINGS[1] if strict else process,
             announce=report.say,
             baseline_progress=bar.show if report.speaks and os.isatty(2) else _no_progress,
             baseline_done=bar.clear,

@@ -10,6 +10,7 @@ from diffkeeper.cli.options import (
     DONE,
     INCOMPLETE,
     NO,
+    announcer,
     color_option,
     json_option,
     resolve,
@@ -77,7 +78,7 @@ def command(
     """
     since, until = _range(since, until, time)
     ops = ("all",) if everything and not ops else ops
-    with Trace.open(trace_path(trace, state_dir)) as opened:
+    with Trace.open(trace_path(trace, state_dir), announce=announcer(quiet)) as opened:
         info = opened.info()
         for position in (since, until):
             if position:

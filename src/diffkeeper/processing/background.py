@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from diffkeeper.errors import DiffkeeperError
+from diffkeeper.patience import OutOfTimeError, Patience
 
 
 class Background:
@@ -36,6 +38,7 @@ class Background:
             env=_environment(),
         )
         self._unread = b""
+        self._patience = Patience()
         self.damage: list[str] = []  # what of the journal could not be read, once it is finished
         self.has_end = False
         os.set_blocking(self._stdin.fileno(), False)
@@ -64,12 +67,13 @@ class Background:
         self._send(b"advance\n")
         return self._recyclable(self._lines(self._stdout.read(65_536) or b""))
 
-    def finish(self, *, verifies: bool = False) -> dict[str, int]:
+    def finish(self, *, verifies: bool = False, patience: Patience | None = None) -> dict[str, int]:
         """Tell that the journal has ended, wait until the store is whole, and return what was counted.
 
         With ``verifies`` the worker goes on to verify: ``verification`` must be called. Raises DiffkeeperError if the
-        store cannot be made whole.
+        store cannot be made whole, OutOfTimeError when ``patience`` ends; then the worker is to be closed.
         """
+        self._patience = patience or Patience()
         os.set_blocking(self._stdin.fileno(), True)
         os.set_blocking(self._stdout.fileno(), True)
         self._send(b"verify\n" if verifies else b"finish\n")
@@ -81,7 +85,7 @@ class Background:
         return counted
 
     def verification(self) -> dict[str, Any]:
-        """Wait for what the worker found and counts now, and for its end. Raises DiffkeeperError if it failed."""
+        """Wait for what the worker found and counts now, and for its end; raises as ``finish`` does."""
         document = self._answer(b"verified ")
         if document is None or self._process.wait() != 0:
             raise DiffkeeperError("the worker ended before the recording was verified")
@@ -90,6 +94,8 @@ class Background:
     def _answer(self, word: bytes) -> dict[str, Any] | None:
         """Wait for the line that begins with a word; None if the worker ended without it."""
         while True:
+            if not select.select([self._stdout], [], [], self._patience.left_s)[0]:
+                raise OutOfTimeError
             data = self._stdout.read(65_536)
             lines = self._lines(data or b"\n")
             self._recyclable(lines)

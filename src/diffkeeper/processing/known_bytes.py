@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from diffkeeper.base import Base
@@ -27,10 +28,12 @@ class Bytes:
         self.base = base
         self._stored = stored
         self._is_stored: dict[int, bool] = {}  # of promised blobs
+        self.check_time: Callable[[], None] = lambda: None  # called before each reading
         self.from_base: set[int] = set()  # promised blobs that were read from the base
 
     def read(self, blob: int, start: int, length: int) -> bytes:
         """Return bytes of a blob; raises DamagedTraceError, or UnknownContentError for a promise nobody can keep."""
+        self.check_time()
         if not is_promised(blob) or self._stores(blob):
             return self._stored.read(blob, start, length)
         data = self.base.read(blob, start, length)

@@ -23,6 +23,7 @@ from diffkeeper.model.event import Event
 from diffkeeper.model.late import Settled
 from diffkeeper.model.observation import EventsLost, Flag, Observation
 from diffkeeper.model.resolve import BlobSink, Resolver
+from diffkeeper.patience import Patience
 from diffkeeper.processing import plain_rows
 from diffkeeper.processing.baseline_load import BaselineLoader
 from diffkeeper.processing.before_images import load_images
@@ -54,13 +55,21 @@ class Processor:
     """Process the journal of a trace into a store; use as a context manager."""
 
     def __init__(
-        self, trace_dir: Path, store_path: Path, opened: RocksStore | None = None, *, takes_runs: bool = True
+        self,
+        trace_dir: Path,
+        store_path: Path,
+        opened: RocksStore | None = None,
+        *,
+        takes_runs: bool = True,
+        patience: Patience | None = None,
     ) -> None:
         """Open the store unless it is ``opened``, going on where a former worker was stopped.
 
+        All that processes raises OutOfTimeError when ``patience`` ends; the journal must then be kept.
         Without ``takes_runs`` everything goes one by one, as it does where there is no native library.
         """
         self._trace_dir = trace_dir
+        self._check_time = (patience or Patience()).check
         facts = self._facts()
         self._output = Output(store_path, opened)
         self._progress = self._output.progress
@@ -211,6 +220,7 @@ class Processor:
     def _load_baseline(self) -> None:
         for batch in self._journal.batches("b", self._baseline_read):
             self._baseline_read = batch.sequence
+            self._check_time()
             if batch.kind == _KIND_END:
                 self._loader.finish()
                 self._progress.baseline_is_whole = True
@@ -231,6 +241,7 @@ class Processor:
 
     def _take_ring(self) -> None:
         for batch in self._journal.batches("r", self._read):
+            self._check_time()
             missing, self._read = batch.sequence - self._read - 1, batch.sequence
             if batch.kind == _KIND_RECORDS:
                 lost = self._losses("queue", missing, batch.t_ns)
@@ -270,6 +281,7 @@ class Processor:
 
     def _resolve(self, released: Iterable[Settled | PlainRun]) -> None:
         for some in _portions(released):
+            self._check_time()
             self._feed(some)
             if self._is_commit_worthwhile():
                 self._checkpoint()

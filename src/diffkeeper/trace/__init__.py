@@ -7,7 +7,7 @@ first line in less time than that takes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -48,7 +48,7 @@ PositionLike = str | int | Position
 class Trace:
     """Read a trace; open it with ``Trace.open`` and use it as a context manager.
 
-    A trace that was not processed, as its recorder was killed, is processed once into a cache outside of it. ``facts``
+    A trace that its recorder did not process is processed once into a cache outside of it. ``facts``
     is what the recorder noted, ``extent`` resolves positions.
     """
 
@@ -67,12 +67,17 @@ class Trace:
         self.extent = TraceExtent(self._events, self._end_ns(), facts.start_realtime_ns, self._exit_number())
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> Trace:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        base: str | os.PathLike[str] | None = None,
+        announce: Callable[[str], None] = lambda line: None,
+    ) -> Trace:
         """Open the trace in a directory; of attempts (``record --repeat``) that of the one that failed.
 
         A trace need not hold the bytes of files that nobody touched. They are read from ``base``, a directory that has
         these files as they were; without it from where they were recorded, if they are still the same; with ``""`` from
-        nowhere.
+        nowhere. A trace that its recording left unprocessed is processed now; ``announce`` is told so in a line.
 
         Raises NoSuchTraceError, StillRecordingError, FormatTooNewError, or DamagedTraceError if nothing can be read.
         """
@@ -88,7 +93,7 @@ class Trace:
         if state == "broken" or not facts.processed or (not store.is_dir() and (place / JOURNAL_NAME).is_dir()):
             from diffkeeper.trace.cache import processed_in_cache
 
-            store = processed_in_cache(place, facts)
+            store = processed_in_cache(place, facts, announce)
         elif not store.is_dir():
             raise DamagedTraceError(f"the store of {place} is missing: nothing of the trace can be read")
         return cls(place, state, facts, RocksStore.open_readonly(store), folder)

@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from diffkeeper import beneath
@@ -23,17 +23,23 @@ from diffkeeper.store.journal import JournalReader
 
 _DONE = "done"
 
+Announce = Callable[[str], None]
 
-def processed_in_cache(trace_dir: Path, facts: SessionFacts) -> Path:
-    """Return the store of a trace that was not processed; process it unless a reader has or is at it."""
+
+def processed_in_cache(trace_dir: Path, facts: SessionFacts, announce: Announce = lambda line: None) -> Path:
+    """Return the store of a trace that was not processed; process it unless a reader has or is at it.
+
+    ``announce`` is told before anything that takes time.
+    """
     name = f"{facts.trace_id:016x}-{fingerprint(trace_dir)}"
     home = _cache_home()
-    with _locked(home / f"{name}.lock"):
+    with _locked(home / f"{name}.lock", announce):
         place = home / name
         if not (place / _DONE).exists():
             _forget_older(home, f"{facts.trace_id:016x}-")
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(mode=0o700)
+            announce(f"the recording left {trace_dir} to be processed, which is done now, once, in {home}")
             with _said_where(trace_dir, home):
                 _process(trace_dir, facts, place / STORE_NAME)
                 (place / _DONE).touch()
@@ -105,10 +111,12 @@ def _temporary_home() -> Path:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, announce: Announce) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | beneath.flags("O_NOFOLLOW") | beneath.CLOEXEC, 0o600)
     try:
-        lock.wait_exclusive(descriptor)
+        if not lock.try_exclusive(descriptor):
+            announce("another reader is processing the trace; waiting for it")
+            lock.wait_exclusive(descriptor)
         yield
     finally:
         os.close(descriptor)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from diffkeeper.patience import OutOfTimeError
 from diffkeeper.store.format import SessionFacts
-from diffkeeper.verification.result import DONE, FAILED, INTERRUPTED, Verification
+from diffkeeper.verification.result import DONE, FAILED, INTERRUPTED, OUT_OF_TIME, Verification
 
 _MOST_SHOWN = 5
 
@@ -16,6 +17,8 @@ def note(facts: SessionFacts, verify: Callable[[], Verification]) -> None:
         result = verify()
     except KeyboardInterrupt:
         facts.verification = INTERRUPTED
+    except OutOfTimeError:
+        facts.verification = OUT_OF_TIME
     except Exception as error:  # a defect of ours, or of the disk: the recording itself is whole
         facts.verification = f"{FAILED}: {error}"
     else:

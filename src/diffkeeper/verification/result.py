@@ -8,6 +8,8 @@ from typing import Any
 
 # SessionFacts.verification; NOT_YET stays where the recorder was killed, or could not process.
 NOT_YET, DONE, OFF, INTERRUPTED, FAILED = "not yet", "done", "off", "interrupted", "failed"
+OUT_OF_TIME = "it would have delayed the exit code by more than a tenth of the run (--process now waits)"
+LEFT = "processing was left to the first reader (--process later)"
 MOST_PATHS = 20
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from diffkeeper.baseline_index import s_dev
 from diffkeeper.model.losses import TREE_IN_DOUBT
+from diffkeeper.patience import Patience
 from diffkeeper.processing.last_state import LastState
 from diffkeeper.processing.processor import Processor
 from diffkeeper.rules import Rules
@@ -17,19 +18,25 @@ from diffkeeper.verification.result import Verification
 from diffkeeper.verification.sweep import Sweep, Touched
 
 
-def verify(processor: Processor, trace_dir: Path) -> Verification:
-    """Hold the last state against the live roots, put RESYNC events where they differ, and commit those."""
+def verify(processor: Processor, trace_dir: Path, patience: Patience | None = None) -> Verification:
+    """Hold the last state against the live roots, put RESYNC events where they differ, and commit those.
+
+    Raises OutOfTimeError when ``patience`` ends; nothing was changed then.
+    """
+    check_time = (patience or Patience()).check
     facts = read_session(trace_dir)
     state = LastState(processor, trace_dir)
-    tree, totals = state.tree, state.totals
+    tree, totals, blobs = state.tree, state.totals, state.reader()
+    blobs.check_time = check_time
     sweep = Sweep(
         tree.nodes,
         Touched(frozenset(totals.nodes), frozenset(totals.written)),
-        state.reader(),
+        blobs,
         Repair(state),
         stopped_ns=facts.stopped_realtime_ns,
         has_all_bytes=facts.baseline == "full",
         confirms=not facts.engine_facts.get("by_looking"),
+        check_time=check_time,
         is_in_doubt=any(TREE_IN_DOUBT in tree.nodes[number].inexact for _, number in tree.roots),
     )
     left_out = _left_out(facts, trace_dir)

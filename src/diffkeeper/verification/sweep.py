@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from diffkeeper import beneath
@@ -52,12 +52,13 @@ class Sweep:
     def __init__(
         self, nodes: Mapping[int, Node], touched: Touched, blobs: BlobSource, repair: Repair, *,
         stopped_ns: int, has_all_bytes: bool, is_in_doubt: bool = False, confirms: bool = True,
+        check_time: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """Judge by ``stopped_ns``, the time of CLOCK_REALTIME_COARSE at which the engine was stopped.
 
         Without ``has_all_bytes`` the trace need not hold the bytes of files that nobody wrote. ``is_in_doubt``: changes
         of which nothing is known were lost; what differs is explained by that. ``confirms``: say of what was in doubt
-        and is right that it is so; without it, only of roots.
+        and is right that it is so; without it, only of roots. ``check_time`` is called now and then, and may raise.
         """
         self.result = Verification()
         self._nodes = nodes
@@ -67,6 +68,7 @@ class Sweep:
         self._stopped_ns = stopped_ns
         self._has_all_bytes = has_all_bytes
         self._is_in_doubt = is_in_doubt
+        self._check_time = check_time
         self._confirms = confirms
         self._groups = LinkGroups()
 
@@ -81,6 +83,7 @@ class Sweep:
     def _walk(self, live: LiveRoot, node: Node, label: bytes) -> None:
         waiting = [(b"", node, live.status)]
         while waiting:
+            self._check_time()
             below, directory, status = waiting.pop()
             try:
                 listing = live.list(below, status)
