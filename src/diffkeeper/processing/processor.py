@@ -299,7 +299,7 @@ class Processor:
         assert self._resolver is not None, "batches are read once the resolver exists"
         feed, events = self._resolver.feed, list[Event | EventColumns]()
         if self._checkpoint_at < 0:
-            settled = self._feed_baseline(_singly(settled))
+            settled = self._feed_baseline(settled)
         for item in settled:
             if isinstance(item, PlainRun):
                 events += self._feed_run(item)
@@ -316,14 +316,16 @@ class Processor:
         feed = self._resolver.feed
         return [event for observation in run.observations() for event in feed(observation)]
 
-    def _feed_baseline(self, settled: Sequence[Settled]) -> Sequence[Settled]:
+    def _feed_baseline(self, settled: Sequence[Settled | PlainRun]) -> Sequence[Settled | PlainRun]:
         """Fold what happened before the start; return what is left, with a checkpoint of the baseline before it."""
         assert self._resolver is not None, "the resolver exists"
-        for at, (observation, late, is_exact) in enumerate(settled):
-            if observation.t_ns >= self._start_ns:
+        for at, item in enumerate(settled):
+            before, after = _cut(item, self._start_ns)
+            for observation, late, is_exact in before:
+                self._resolver.feed(observation, late, is_exact)
+            if after:
                 self._checkpoint_baseline()
-                return settled[at:]
-            self._resolver.feed(observation, late, is_exact)
+                return [*after, *settled[at + 1 :]]
         return ()
 
     def _store(self, events: Sequence[Event | EventColumns]) -> None:
@@ -396,15 +398,13 @@ def _portions(released: Iterable[Settled | PlainRun]) -> Iterator[list[Settled |
         yield some
 
 
-def _singly(settled: Sequence[Settled | PlainRun]) -> list[Settled]:
-    """Return the same without runs."""
-    flat: list[Settled] = []
-    for item in settled:
-        if isinstance(item, PlainRun):
-            flat += ((observation, (), True) for observation in item.observations())
-        else:
-            flat.append(item)
-    return flat
+def _cut(item: Settled | PlainRun, start_ns: int) -> tuple[list[Settled], list[Settled | PlainRun]]:
+    """Return what of an item was before a time, a run's writes one by one, and what was not."""
+    if not isinstance(item, PlainRun):
+        return ([item], []) if item[0].t_ns < start_ns else ([], [item])
+    (count,) = item.cut_by([(start_ns, 0)])
+    before: list[Settled] = [(observation, (), True) for observation in item.part(0, count).observations()]
+    return before, [item.part(count, item.count)] if count < item.count else []
 
 
 @contextlib.contextmanager
