@@ -84,6 +84,9 @@ class Busy(Script):
         path = self.dice.choice(sorted(path for path in self.files if path))
         return path, self.files[path]
 
+    def named(self) -> tuple[str, File]:
+        return self.dice.choice([(path, file) for path, file in self.files.items() if path and file.nlink])
+
     def plain(self) -> DataWritten:
         path, file = self.file()
         data = self.dice.randbytes(self.dice.choice([1, 16, 16, 40, 300]))
@@ -196,14 +199,15 @@ class Busy(Script):
         self.close(self.file()[0])
 
     def move(self) -> None:
-        path, path2 = self.file()[0], self.dice.choice([*PATHS, "new"])
+        path, path2 = self.named()[0], self.dice.choice([*PATHS, "new"])
         if path != path2:
             self.rename(path, path2)
-        if not any(self.files):
-            self.create("log")
 
     def drop(self) -> None:
-        self.unlink(self.file()[0])
+        """Remove a file that is written to all the same."""
+        path, file = self.named()
+        self.unlink(path)
+        self.files[f"gone{len(self.observations)}"] = file
         self.create(f"file{len(self.observations)}")
 
     def go(self) -> None:
@@ -340,3 +344,17 @@ def test_a_write_whose_entry_was_not_seen_began_after_the_last_call_of_its_task_
     common, at_ns = script._common(), script.t_ns
     reading = LateData(*common, seen.sequence, seen.inode, 0, b"all of it", at_ns, at_ns, False)
     assert compare(script, [(first[-1].t_ns, first), (script.t_ns, [seen, reading])]) > 0
+
+
+def test_a_file_without_a_name_is_saved_with_each_tree_in_which_a_run_changed_it() -> None:
+    script = Busy(1)
+    script.put("small", b"1")
+    script.baseline = deepcopy(script.files)
+    for _ in range(100):
+        script.put_in("small", b"22")
+    file = script.files["small"]
+    script.unlink("small")
+    script.files["gone"] = file
+    for number in range(400):
+        script.put_in("gone", b"%d" % number)
+    assert compare(script, [(script.t_ns, script.observations)]) > 1

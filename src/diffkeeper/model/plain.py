@@ -145,7 +145,5 @@ class RunResolver:
         size = node.content.size
         blob, start = sink.append_many(node.number, *run.bytes_of(place))
         self._content.written.add(node.number)
-        for offset, length, at in run.extents_of(place):
-            node.content.write(offset, length, blob, start + at)
-        node.meta = run.files[place].meta
+        self._ledger.tree.write_many(node, run.extents_of(place), blob, start, run.files[place].meta)
         return Target(node.number, self._ledger.path(node), size, blob, start)

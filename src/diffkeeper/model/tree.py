@@ -85,6 +85,20 @@ class Tree(Namespace):
             if event.node in self.nameless:
                 self.departed.add(event.node)
 
+    def write_many(
+        self, node: Node, extents: Iterable[tuple[int, int, int]], blob: int, start: int, meta: Meta
+    ) -> None:
+        """Change the state as WRITE events of a node do that is not in doubt, and is left with ``meta`` by the last.
+
+        ``extents`` are (offset, length, place in the blob from ``start`` on); the events bear no mark but OUTSIDER.
+        """
+        assert node.content is not None, "only regular files are written to"
+        for offset, length, at in extents:
+            node.content.write(offset, length, blob, start + at)
+        node.meta = meta
+        if node.number in self.nameless:
+            self.departed.add(node.number)
+
     def _gap(self, event: Event) -> None:
         taint(event, self.nodes.get(event.node), [self.nodes[number] for _, number in self.roots])
 
