@@ -21,6 +21,8 @@ from diffkeeper.launch import check_command, own_environment
 from diffkeeper.model.keeping import ALWAYS, POLICIES, Policy, policy_of
 from diffkeeper.recording_session import (
     BUDGET_BYTES,
+    LEAST_MEMORY_BYTES,
+    MEMORY_BYTES,
     PROCESS_NOW,
     PROCESSINGS,
     Announce,
@@ -59,6 +61,7 @@ def record(
     may_hold: bool = True,
     keep: str | Policy = ALWAYS,
     process: str = PROCESS_NOW,
+    memory_bytes: int = MEMORY_BYTES,
     announce: Announce = lambda line: None,
     baseline_progress: BaselineProgress = lambda entries, content_bytes: None,
     baseline_done: Callable[[], None] = lambda: None,
@@ -75,7 +78,8 @@ def record(
     changes more than can be taken. ``keep`` says when the trace is kept: ``always``, ``on-failure``, ``on-signal`` or
     ``never``; another is deleted without being processed. ``process`` says how long processing and verification may
     take after the command: as long as they do (``now``), a tenth of the run but no less than a second (``auto``), no
-    time (``later``); what is not done then is done by the first reader, but for the verification. ``environment``
+    time (``later``); what is not done then is done by the first reader, but for the verification. It takes no more
+    than about ``memory_bytes`` (64 MiB at least), and what the tree of the files takes. ``environment``
     replaces this process's own. With ``forward_signals`` (main thread only) signals sent to this process go to the
     command while it runs, as a launcher's
     should; without it Ctrl-C raises KeyboardInterrupt after the command has ended and the trace is sealed.
@@ -118,6 +122,7 @@ def record(
             may_hold,
             policy_of(keep) if isinstance(keep, str) else keep,
             process,
+            max(memory_bytes, LEAST_MEMORY_BYTES),
         )
         for one in choice.engines:
             stack.callback(one.close)

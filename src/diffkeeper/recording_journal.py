@@ -35,8 +35,14 @@ PUT_OFF_SEGMENTS = 64  # a gibibyte: where the trace may not be kept, processing
 class RingJournal:
     """Be the ring's side of the journal of one recording; a context manager."""
 
-    def __init__(self, trace_dir: Path, engine: Engine, *, has_worker: bool = True) -> None:
-        """Own nothing yet; without ``has_worker`` all waits for the end, or for a reader."""
+    def __init__(
+        self, trace_dir: Path, engine: Engine, *, has_worker: bool = True, memory_bytes: int = 256 << 20
+    ) -> None:
+        """Own nothing yet; without ``has_worker`` all waits for the end, or for a reader.
+
+        Processing keeps to ``memory_bytes``.
+        """
+        self._memory_bytes = memory_bytes
         self._has_worker = has_worker
         self._trace_dir = trace_dir
         self._engine = engine
@@ -113,7 +119,7 @@ class RingJournal:
             from diffkeeper.processing.background import Background  # most recordings never come here
 
             self._close_store()
-            self._worker = Background(self._trace_dir)
+            self._worker = Background(self._trace_dir, self._memory_bytes)
         if self._worker is not None:
             self._give([(number, self._pool.recycle(number)) for number in self._worker.advance()])
 
@@ -140,7 +146,10 @@ class RingJournal:
             return self._process_by(self._worker, facts, patience, verifies=verifies)
         from diffkeeper.processing.processor import Processor  # RocksDB, which nothing needs before
 
-        with Processor(self._trace_dir, self._trace_dir / STORE_NAME, self._store, patience=patience) as processor:
+        store = self._trace_dir / STORE_NAME
+        with Processor(
+            self._trace_dir, store, self._store, patience=patience, memory_bytes=self._memory_bytes
+        ) as processor:
             totals = processor.finish()
             facts.counters.update(totals.summary())
             if verifies:

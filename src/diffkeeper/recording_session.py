@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 EXIT_TIMED_OUT = 124
 FAILURES = "failures"  # the key of engine_facts that lists why a trace is not complete
 
+MEMORY_BYTES, LEAST_MEMORY_BYTES = 256 << 20, 64 << 20  # of processing, beside the tree of the files
 BUDGET_BYTES = 256 << 20  # of files that are copied before the command starts
 
 PROCESS_AUTO, PROCESS_NOW, PROCESS_LATER = PROCESSINGS = ("auto", "now", "later")
@@ -70,6 +71,7 @@ class Settings:
     may_hold: bool = True
     keep: Policy = policy_of(ALWAYS)
     process: str = PROCESS_NOW
+    memory_bytes: int = MEMORY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +168,9 @@ class Session:
         path = self._directory.path
         stack.enter_context(TraceLock(path))
         self._write_session()
-        has_worker = self._settings.process != PROCESS_LATER
-        self._journal = stack.enter_context(RingJournal(path, self._engine, has_worker=has_worker))
+        has_worker, memory_bytes = self._settings.process != PROCESS_LATER, self._settings.memory_bytes
+        journal = RingJournal(path, self._engine, has_worker=has_worker, memory_bytes=memory_bytes)
+        self._journal = stack.enter_context(journal)
         if self._settings.keep is not policy_of(ALWAYS):
             self._journal.worker_after = PUT_OFF_SEGMENTS
         excluded = beneath.open_directory(os.fspath(path), follows=True)

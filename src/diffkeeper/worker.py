@@ -1,4 +1,4 @@
-"""The program ``python -m diffkeeper.worker TRACE``: process a journal while it grows, at the lowest priority.
+"""The program ``python -m diffkeeper.worker TRACE MEMORY``: process a journal while it grows, at the lowest priority.
 
 Its protocol is drawn in ``processing/background.py``. ``advance`` lines that have piled up count as one.
 """
@@ -23,12 +23,12 @@ _LOOK_SECONDS = 0.5
 
 def main(arguments: list[str]) -> int:
     """Serve lines from standard input until ``finish``, ``verify`` or its end; return the exit status."""
-    (trace_dir,) = arguments
+    trace_dir, memory_bytes = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command; the recorder ends the worker
     _end_with(os.getppid())
     _yield_to_everyone()
     try:
-        return _serve(Path(trace_dir))
+        return _serve(Path(trace_dir), int(memory_bytes))
     except DiffkeeperError as error:
         _say(f"failed {error}")
     except Exception as error:  # a defect of ours must not end in silence: the recorder shows this line
@@ -38,8 +38,8 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
-def _serve(trace_dir: Path) -> int:
-    with Processor.of_trace(trace_dir) as processor:
+def _serve(trace_dir: Path, memory_bytes: int) -> int:
+    with Processor.of_trace(trace_dir, memory_bytes) as processor:
         for word in _words():
             if word != b"advance":
                 _stop_yielding()

@@ -33,7 +33,8 @@ from diffkeeper.model.observation import (
     RequestSeen,
 )
 from diffkeeper.model.resolve import Resolver
-from diffkeeper.processing import plain_rows, processor, window
+from diffkeeper.processing import output, plain_rows, processor, window
+from diffkeeper.processing.limits import MEMORY_BYTES
 from diffkeeper.processing.processor import Processor
 from diffkeeper.processing.progress import Progress, read_resumable
 from diffkeeper.store import content, eventlog, journal
@@ -49,7 +50,8 @@ SMALL = {
     processor: {"SETTLED_AT_ONCE": 61, "EVENTS_PER_CHECKPOINT": 150},
     window: {"_SORT_AT_LEAST": 40},
     eventlog: {"BLOCK_EVENTS": 47, "BLOCK_BYTES": 1500},
-    content: {"WINDOW_BYTES": 900, "HELD_BYTES": 2500},
+    content: {"WINDOW_BYTES": 900},
+    output: {"HELD_SHARE": MEMORY_BYTES // 2500},
 }
 
 

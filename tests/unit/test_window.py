@@ -57,7 +57,7 @@ def test_a_batch_is_covered_only_when_all_before_it_are() -> None:
 
 
 def test_the_horizon_gives_way_before_memory_does() -> None:
-    window = Window(most_waiting=100)
+    window = Window(memory_bytes=100 * 2560)
     for number in range(1, 301):
         window.add(number, SECOND, [seen(number, number)])
     assert len(sequences(window.release_all_due())) == 250

@@ -56,7 +56,7 @@ def test_a_worker_that_died_is_noticed(place: Path) -> None:
 
 
 def test_the_end_of_its_input_ends_the_worker(place: Path) -> None:
-    command = [sys.executable, "-m", "diffkeeper.worker", str(place)]
+    command = [sys.executable, "-m", "diffkeeper.worker", str(place), str(256 << 20)]
     result = subprocess.run(command, input=b"advance\n", capture_output=True, timeout=30, check=False)
     assert (result.returncode, result.stderr) == (0, b"")
 

@@ -151,6 +151,14 @@ class _Terminated(KeyboardInterrupt):
     "a second, until it is done, or not at all. What is left is done by the first reader; only, nobody verifies it.",
 )
 @click.option(
+    "--memory",
+    type=_Size(),
+    default="256M",
+    show_default=True,
+    metavar="SIZE",
+    help="Let processing take about that much memory, no less than 64M; what waits to be put in order gives way.",
+)
+@click.option(
     "--stall/--no-stall",
     default=True,
     show_default=True,
@@ -193,6 +201,7 @@ def command(
     mmap_interval: float,
     verify: bool,
     process: str,
+    memory: int,
     stall: bool,
     strict: bool,
     engine: str,
@@ -237,6 +246,7 @@ def command(
             verify=verify,
             may_hold=stall,
             process=PROCESSINGS[1] if strict else process,
+            memory_bytes=memory,
             announce=report.say,
             baseline_progress=bar.show if report.speaks and os.isatty(2) else _no_progress,
             baseline_done=bar.clear,

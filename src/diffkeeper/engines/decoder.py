@@ -80,6 +80,7 @@ _MOUNTED = 1  # enum dk_mount_op
 _SEEN_IN_ROOT, _SEEN_ELSEWHERE = 1, 2
 _MORE = 512
 _FLAGS = 255 | 1024 | 2048 | 8192 | 16384 | 32768  # the bits that Flag names; the wire's own stay behind
+MOST_BATCHES_OF_A_RECORD = 64  # parts that have waited for longer belong to a record that was lost
 _O_TMPFILE = 0o20000000
 _SAMPLE, _MAP, _UNMAP, _SAMPLER_OP = range(4)  # enum dk_mapped_op
 _MAPPED_FLAG = 8192
@@ -110,12 +111,16 @@ class Decoder:
     def __init__(self) -> None:
         """Start without pieces."""
         self._pieces: dict[int, list[tuple[int, bytes]]] = {}
+        self._begun: dict[int, int] = {}  # in which batch the first piece of a record came
+        self._batches = 0
 
     def decode(self, payload: bytes, places: Iterable[int] | None = None) -> list[Observation]:
         """Return the observations of one batch, or of its records at ``places``, which are known to be within it.
 
         Raises DamagedTraceError on bytes that are no records.
         """
+        self._batches += 1
+        self._forget_lost()
         try:
             return list(self._records(payload, _places(payload) if places is None else places))
         except (StructError, ValueError, IndexError, OverflowError) as error:
@@ -134,11 +139,21 @@ class Decoder:
             elif kind != DIRECTORY:
                 raise ValueError(f"record of unknown type {kind} at {at}")
 
+    def _forget_lost(self) -> None:
+        """Forget pieces that have waited for so long that their record was lost: the oldest stand first."""
+        while self._begun:
+            sequence, batch = next(iter(self._begun.items()))
+            if self._batches - batch <= MOST_BATCHES_OF_A_RECORD:
+                return
+            del self._begun[sequence]
+            self._pieces.pop(sequence, None)
+
     def _keep_piece(self, payload: bytes, at: int) -> None:
         size, _, _, _, sequence, start, length = _PIECE.unpack_from(payload, at)
         data = _bytes(payload, at + 32, at + size, length)
         if length:
             pieces = self._pieces.setdefault(sequence, [])
+            self._begun.setdefault(sequence, self._batches)
             pieces.append((start, data))
 
     def pieces_of(self, head: Head, own: bytes) -> Pieces:
@@ -146,6 +161,7 @@ class Decoder:
         if own:
             return ((0, own),)
         if head[3] & _MORE:
+            self._begun.pop(head[4], None)
             return tuple(self._pieces.pop(head[4], ()))
         return ()
 

@@ -41,6 +41,7 @@ Sum: TypeAlias = tuple[tuple[int, int, int], int, int, int, int, int, int, Sourc
 """A file's identity; then moment, begin, end, enter_ns, exit_ns and locked_ns of its changes, and where they are."""
 
 _KEPT_NS = 4_000_000_000  # how long single changes are kept before they are merged into one that disturbs as much
+_TASKS = 10_000  # whose last calls are remembered however long ago they were
 _FORGOTTEN_NS = 60_000_000_000  # no call is expected to last as long
 _LOST = -2  # sequence of what has none
 _IN_LOCK = int(Flag.IN_LOCK)
@@ -270,6 +271,10 @@ class LateReadings:
         if now_ns - self._pruned_ns < _KEPT_NS:
             return
         self._pruned_ns = now_ns
+        long_ago_ns = now_ns - _FORGOTTEN_NS
+        self._overlaps.forget(long_ago_ns)
+        if len(self._last_exit_ns) > _TASKS:
+            self._last_exit_ns = {tid: at_ns for tid, at_ns in self._last_exit_ns.items() if at_ns >= long_ago_ns}
         self._losses = merged(self._losses, now_ns - _KEPT_NS) if len(self._losses) > 1 else self._losses
         for key, changes in list(self._changes.items()):
             if changes.last_exit_ns < now_ns - _FORGOTTEN_NS:

@@ -100,6 +100,11 @@ class Overlaps:
         for key in [key for key, writes in self._writes.items() if not writes or writes[-1].exit_ns < before_ns]:
             del self._writes[key], self._longest_ns[key]
 
+    def forget(self, before_ns: int) -> None:
+        """Forget files that were not written to since a time."""
+        for key in [key for key, writes in self._writes.items() if writes[-1].exit_ns < before_ns]:
+            del self._writes[key], self._longest_ns[key]
+
     def judge(self, seen: Observation) -> Observation:
         """Return the observation, marked AMBIGUOUS, and CROSSED, where the rule says so."""
         if type(seen) is not DataWritten or int(seen.flags) & _KNOWN:

@@ -20,14 +20,15 @@ from typing import IO, Any
 
 from diffkeeper.errors import DiffkeeperError
 from diffkeeper.patience import OutOfTimeError, Patience
+from diffkeeper.processing.limits import MEMORY_BYTES
 
 
 class Background:
     """Run ``python -m diffkeeper.worker`` for one trace; use as a context manager."""
 
-    def __init__(self, trace_dir: Path) -> None:
+    def __init__(self, trace_dir: Path, memory_bytes: int = MEMORY_BYTES) -> None:
         """Start the worker; it waits for the first ``advance``."""
-        command = [sys.executable, "-P", "-m", "diffkeeper.worker", os.fspath(trace_dir)]
+        command = [sys.executable, "-P", "-m", "diffkeeper.worker", os.fspath(trace_dir), str(memory_bytes)]
         self._process = subprocess.Popen(  # by exec: a fork of a process with an open store hangs
             command,
             bufsize=0,

@@ -12,6 +12,7 @@ from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Event
 from diffkeeper.model.process import Process
 from diffkeeper.model.tree import Tree
+from diffkeeper.processing.limits import HELD_SHARE, MEMORY_BYTES
 from diffkeeper.processing.progress import Progress, read_resumable
 from diffkeeper.store.checkpoint import Checkpoints
 from diffkeeper.store.content import ContentWriter
@@ -27,7 +28,7 @@ FLUSH_SECONDS = 2.0
 class Output:
     """Hold the parts of the store that processing writes."""
 
-    def __init__(self, path: Path, opened: RocksStore | None = None) -> None:
+    def __init__(self, path: Path, opened: RocksStore | None = None, memory_bytes: int = MEMORY_BYTES) -> None:
         """Open the store at ``path``, or take ``opened``; one in which nothing usable was committed is made anew."""
         self.path = path
         self._rocks = opened or RocksStore.create(path)
@@ -36,7 +37,7 @@ class Output:
             self._rocks.close()
             shutil.rmtree(path)
             self._rocks = RocksStore.create(path)
-        self.content = ContentWriter(self._rocks)
+        self.content = ContentWriter(self._rocks, memory_bytes // HELD_SHARE)
         self._events = EventWriter(self._rocks)
         self._checkpoints = Checkpoints(self._rocks)
         self._forget_after(self.progress.number)

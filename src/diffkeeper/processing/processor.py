@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from diffkeeper.engines.decoder import Decoder
+from diffkeeper.engines.decoder import MOST_BATCHES_OF_A_RECORD, Decoder
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Event
 from diffkeeper.model.late import Settled
@@ -27,6 +27,7 @@ from diffkeeper.patience import Patience
 from diffkeeper.processing import plain_rows
 from diffkeeper.processing.baseline_load import BaselineLoader
 from diffkeeper.processing.before_images import load_images
+from diffkeeper.processing.limits import MEMORY_BYTES
 from diffkeeper.processing.output import Output
 from diffkeeper.processing.plain_rows import PlainRun, Taken
 from diffkeeper.processing.resolver_state import restore, state_of
@@ -46,7 +47,6 @@ EVENTS_PER_CHECKPOINT = 20_000
 BYTES_PER_COMMIT = 128 << 20  # of the journal, whose segments may be used again after a commit
 SETTLED_AT_ONCE = 4_096
 NEVER_NS = 1 << 62  # a command that never started: everything is baseline
-MOST_BATCHES_OF_A_RECORD = 64  # parts that have waited for longer belong to a record that was lost
 _KIND_RECORDS = 1
 _KIND_END = 4
 
@@ -62,16 +62,18 @@ class Processor:
         *,
         takes_runs: bool = True,
         patience: Patience | None = None,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         """Open the store unless it is ``opened``, going on where a former worker was stopped.
 
-        All that processes raises OutOfTimeError when ``patience`` ends; the journal must then be kept.
+        All that processes raises OutOfTimeError when ``patience`` ends; the journal must then be kept. What waits is
+        kept to ``memory_bytes`` with all else but the tree.
         Without ``takes_runs`` everything goes one by one, as it does where there is no native library.
         """
         self._trace_dir = trace_dir
         self._check_time = (patience or Patience()).check
         facts = self._facts()
-        self._output = Output(store_path, opened)
+        self._output = Output(store_path, opened, memory_bytes)
         self._progress = self._output.progress
         self._former = replace(self._progress)  # what the store held when it was opened
         self._tree = self._output.tree()  # as it is shown
@@ -80,7 +82,7 @@ class Processor:
         self._takes_runs = takes_runs and self._excluding is None and plain_rows.is_available()
         self._journal = JournalReader(trace_dir, facts.trace_id)
         self._loader = BaselineLoader(self._whole, self._output.content, facts.roots)
-        self._window = Window(released_to_ns=self._former.released_to_ns)
+        self._window = Window(memory_bytes=memory_bytes, released_to_ns=self._former.released_to_ns)
         self._totals = Totals.from_json(self._former.totals) if self._is_resumed else Totals()
         self._resolver: Resolver | None = None
         self._start_ns = 0
@@ -88,6 +90,7 @@ class Processor:
         self._read = self._window.covered = self._former.covered
         self._checkpoint_at = self._former.number if self._is_resumed else -1
         self._is_due = False
+        self._committed_at = self._former.number
         self._uncommitted_bytes = 0
         self._images: Counter[str] = Counter()  # what the holders of leases did
         self._decoder = Decoder()
@@ -109,9 +112,9 @@ class Processor:
         self._output.close()
 
     @classmethod
-    def of_trace(cls, trace_dir: Path) -> Processor:
+    def of_trace(cls, trace_dir: Path, memory_bytes: int = MEMORY_BYTES) -> Processor:
         """Process a trace into its own store, as the recorder's side does."""
-        return cls(trace_dir, trace_dir / STORE_NAME)
+        return cls(trace_dir, trace_dir / STORE_NAME, memory_bytes=memory_bytes)
 
     @property
     def _is_resumed(self) -> bool:
@@ -286,8 +289,16 @@ class Processor:
             if self._is_commit_worthwhile():
                 self._checkpoint()
                 self._is_due = True
-        if self._is_due:
+        if self._is_due and self._is_commit_due():
             self._commit()
+
+    def _is_commit_due(self) -> bool:
+        """Say whether as much has come as a commit must write of all that was ever touched: that grows with the run."""
+        assert self._resolver is not None, "commits begin with the ring"
+        if self._excluding is not None or self._uncommitted_bytes >= BYTES_PER_COMMIT:
+            return True
+        known = len(self._totals.nodes) + len(self._resolver.processes)
+        return self._output.count - self._committed_at >= known // 8
 
     def _is_commit_worthwhile(self) -> bool:
         if self._uncommitted_bytes >= max(BYTES_PER_COMMIT, 4096 * len(self._whole.nodes)):
@@ -371,6 +382,7 @@ class Processor:
         if self._excluding is not None and is_flushed:
             self._excluding.forget(is_finished=progress.is_finished)
         self._is_due = False
+        self._committed_at = self._output.count
         self._uncommitted_bytes = 0
 
     @contextlib.contextmanager

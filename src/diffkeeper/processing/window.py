@@ -16,11 +16,14 @@ from diffkeeper.model.late import LateReadings, Settled
 from diffkeeper.model.observation import Observation
 from diffkeeper.model.overlap import Overlaps
 from diffkeeper.model.values import dataclass
+from diffkeeper.processing.limits import MEMORY_BYTES
 from diffkeeper.processing.plain_rows import PlainRun, Rows, Taken
 
 HORIZON_NS = 2_000_000_000
-MOST_WAITING = 200_000  # observations, about 150 MB; beyond it the horizon gives way
-MOST_BYTES = 96 << 20  # of batches, which their payload dominates
+# What may wait; beyond it the horizon gives way. Of 256 MiB: 105,000 observations or, of 96 MiB of batches, the rows.
+_OBSERVATION_BYTES = 2560
+_ROWS_PER_OBSERVATION = 8
+_BATCHES_SHARE = 3 / 8
 LEAST_RUN = 4  # writes; fewer go one by one
 _SORT_AT_LEAST = 4_096  # observations worth a sort of their own
 
@@ -40,9 +43,10 @@ class _Batch:
 class Window:
     """Sort observations of consecutive batches by (t_ns, sequence) behind a horizon."""
 
-    def __init__(self, horizon_ns: int = HORIZON_NS, most_waiting: int = MOST_WAITING, released_to_ns: int = 0) -> None:
+    def __init__(self, horizon_ns: int = HORIZON_NS, memory_bytes: int = MEMORY_BYTES, released_to_ns: int = 0) -> None:
         self._horizon_ns = horizon_ns
-        self._most_waiting = most_waiting
+        self._most_waiting = memory_bytes // _OBSERVATION_BYTES
+        self._most_bytes = int(memory_bytes * _BATCHES_SHARE)
         self._newest_ns = 0
         self._waiting: list[Observation] = []  # sorted
         self._fresh: list[Observation] = []  # as they came
@@ -73,7 +77,8 @@ class Window:
         self._overlaps.note(observations)
         self._fresh += observations
         if taken is not None:
-            newest_ns, count = max(newest_ns, taken.newest_ns), count + taken.count
+            newest_ns = max(newest_ns, taken.newest_ns)
+            count += taken.count // _ROWS_PER_OBSERVATION
             self._readings.note_many(taken.sums(), taken.last_exits)
             self._rows.add(taken)
         self._batches.append(_Batch(batch_sequence, newest_ns, min(newest_ns, written_ns), count, size))
@@ -83,7 +88,7 @@ class Window:
         """Return what the horizon has passed, or nothing while sorting is not worth its while."""
         fresh = len(self._fresh) + self._rows.fresh
         waiting = len(self._waiting) + len(self._rows) - self._rows.fresh
-        if fresh < max(_SORT_AT_LEAST, waiting // 2) and self._bytes < MOST_BYTES:
+        if fresh < max(_SORT_AT_LEAST, waiting // 2) and self._bytes < self._most_bytes:
             return ()
         return self.release_all_due()
 
@@ -111,10 +116,10 @@ class Window:
 
     def _limit(self) -> int:
         limit = self._newest_ns - self._horizon_ns
-        waiting = len(self._waiting) + len(self._rows)
-        if waiting <= self._most_waiting and self._bytes <= MOST_BYTES:
+        waiting = len(self._waiting) + len(self._rows) // _ROWS_PER_OBSERVATION
+        if waiting <= self._most_waiting and self._bytes <= self._most_bytes:
             return limit
-        count, size = waiting - self._most_waiting // 2, self._bytes - MOST_BYTES // 2
+        count, size = waiting - self._most_waiting // 2, self._bytes - self._most_bytes // 2
         for batch in self._batches:
             count, size = count - batch.count, size - batch.size
             limit = max(limit, batch.reached_ns)

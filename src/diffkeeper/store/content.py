@@ -113,7 +113,9 @@ class _OpenBlob:
 class ContentWriter:
     """Take the bytes of nodes and put them into the store as chunks (the model's BlobSink)."""
 
-    def __init__(self, rocks: RocksStore) -> None:
+    def __init__(self, rocks: RocksStore, held_bytes: int | None = None) -> None:
+        """Hold no more than ``held_bytes`` of all open blobs together."""
+        self._held_bytes = HELD_BYTES if held_bytes is None else held_bytes
         self._rocks = rocks
         self._reader = ContentReader(rocks)
         self._open: dict[int, _OpenBlob] = {}
@@ -134,7 +136,7 @@ class ContentWriter:
         self.raw_bytes += len(data)
         if blob.held > WINDOW_BYTES:
             self._cut(blob, down_to=WINDOW_BYTES // 2)
-        while self._held > HELD_BYTES:
+        while self._held > self._held_bytes:
             self._cut(max(self._open.values(), key=lambda each: each.held))
         return blob.number, start
 
@@ -143,7 +145,7 @@ class ContentWriter:
 
         It does where something must be stored before its time: what is stored first may be the base of the rest.
         """
-        if self._held + sum(lengths.values()) > HELD_BYTES:
+        if self._held + sum(lengths.values()) > self._held_bytes:
             return False
         return len(lengths) == 1 or not any(self._would_cut(node, length) for node, length in lengths.items())
 
