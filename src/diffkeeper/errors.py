@@ -17,6 +17,7 @@ The tree of classes, exit codes in parentheses:
         ├── FormatTooNewError (12)
         ├── MissingFacilityError (13)   an extra or a system facility, with the line that installs it
         ├── DamagedTraceError (3)       part of a trace cannot be read
+        ├── DroppedHistoryError (3)     a moment before those that the trace still answers for
         └── UnknownContentError (3)     bytes that were asked for are not in the trace
 """
 
@@ -101,6 +102,12 @@ class MissingFacilityError(TraceError):
 
 class DamagedTraceError(TraceError):
     """Report a trace of which a part cannot be read; what can be read is read."""
+
+    exit_code = 3
+
+
+class DroppedHistoryError(TraceError):
+    """Report a moment of which the history was dropped, so that the trace stays below its size; says what to write."""
 
     exit_code = 3
 

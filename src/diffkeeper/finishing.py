@@ -43,7 +43,7 @@ def finish(trace_dir: Path) -> bool:
 def _conclude(facts: SessionFacts, lacking: list[str]) -> None:
     failures = [*map(str, facts.engine_facts.get(_FAILURES, ())), *lacking]
     facts.engine_facts[_FAILURES] = failures
-    facts.complete = judge(facts.counters, failures).is_complete
+    facts.complete = judge(facts.counters, failures).is_complete and facts.full_monotonic_ns is None
     if facts.verification in (NOT_YET, ""):
         facts.verification = "the recorder was killed" if KILLED in failures else _CHANGED_SINCE
     facts.processed, facts.state = True, "sealed"

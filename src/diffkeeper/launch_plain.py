@@ -63,6 +63,10 @@ class PlainSupervision:
         """Call ``servant`` at every look, until it returns False; there is no descriptor to wait for."""
         self._servants.append(servant)
 
+    def end(self) -> None:
+        """Make the command end, as at its deadline."""
+        self._deadline = time.monotonic()
+
     def wait(self) -> Ending:
         """Return when the command has ended."""
         process = self._command.process

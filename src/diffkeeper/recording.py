@@ -33,13 +33,16 @@ from diffkeeper.recording_session import (
     run_plainly,
 )
 from diffkeeper.state_directory import StateDirectory
+from diffkeeper.store.format import DROP_OLDEST, FAIL, STOP
 from diffkeeper.watch_roots import WatchRoot, close_roots, is_inside, open_roots
 
 BASELINES = ("touched", "full", "index")
+ON_FULL = (DROP_OLDEST, STOP, FAIL)
+LEAST_BYTES = 128 << 20  # of a trace whose size is limited
 _SHORTEST_MAPPED_INTERVAL_NS = 1_000_000
 
 
-__all__ = ["BASELINES", "PROCESSINGS", "Outcome", "record"]
+__all__ = ["BASELINES", "ON_FULL", "PROCESSINGS", "Outcome", "record"]
 
 
 def record(
@@ -62,6 +65,8 @@ def record(
     keep: str | Policy = ALWAYS,
     process: str = PROCESS_NOW,
     memory_bytes: int = MEMORY_BYTES,
+    max_bytes: int = 0,
+    on_full: str = DROP_OLDEST,
     announce: Announce = lambda line: None,
     baseline_progress: BaselineProgress = lambda entries, content_bytes: None,
     baseline_done: Callable[[], None] = lambda: None,
@@ -79,7 +84,9 @@ def record(
     ``never``; another is deleted without being processed. ``process`` says how long processing and verification may
     take after the command: as long as they do (``now``), a tenth of the run but no less than a second (``auto``), no
     time (``later``); what is not done then is done by the first reader, but for the verification. It takes no more
-    than about ``memory_bytes`` (64 MiB at least), and what the tree of the files takes. ``environment``
+    than about ``memory_bytes`` (64 MiB at least), and what the tree of the files takes. ``max_bytes`` is what the trace
+    may take on disk, 0 for any; at that size ``on_full`` has the oldest history dropped (``drop-oldest``), the
+    recording ended (``stop``), or the command too, with exit code 125 (``fail``). ``environment``
     replaces this process's own. With ``forward_signals`` (main thread only) signals sent to this process go to the
     command while it runs, as a launcher's
     should; without it Ctrl-C raises KeyboardInterrupt after the command has ended and the trace is sealed.
@@ -93,6 +100,7 @@ def record(
         raise RecordError(f"no such policy: {keep!r}; choose one of {', '.join(POLICIES)}")
     if process not in PROCESSINGS:
         raise RecordError(f"no such processing: {process!r}; choose one of {', '.join(PROCESSINGS)}")
+    _check_limit(max_bytes, on_full)
     command = tuple(os.fsencode(argument) for argument in argv)
     variables = own_environment() if environment is None else environment
     if not command:
@@ -123,6 +131,8 @@ def record(
             policy_of(keep) if isinstance(keep, str) else keep,
             process,
             max(memory_bytes, LEAST_MEMORY_BYTES),
+            max_bytes,
+            on_full,
         )
         for one in choice.engines:
             stack.callback(one.close)
@@ -163,6 +173,15 @@ def _run(settings: Settings, choice: engines.Choice, roots: Sequence[WatchRoot],
         finally:
             engine.close()
     raise EngineUnavailableError("there is no engine to record with")
+
+
+def _check_limit(max_bytes: int, on_full: str) -> None:
+    """Raise RecordError unless a trace can be kept below that size in that way."""
+    if on_full not in ON_FULL:
+        raise RecordError(f"no such way to keep a size: {on_full!r}; choose one of {', '.join(ON_FULL)}")
+    if 0 < max_bytes < LEAST_BYTES:
+        least = f"the journal alone takes half of {LEAST_BYTES >> 20}M; give it that or more"
+        raise RecordError(f"a trace cannot be kept below {max_bytes:,} bytes: {least}")
 
 
 def _check_apart(roots: Sequence[WatchRoot], path: Path) -> None:

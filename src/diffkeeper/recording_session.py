@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffkeeper import beneath
-from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine, EngineRequest
-from diffkeeper.errors import DiffkeeperError, StateDirectoryError
+from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine, EngineRequest, ring_bytes_within
+from diffkeeper.errors import DiffkeeperError, RecordError, StateDirectoryError
 from diffkeeper.file_time import file_time_ns, next_file_time_ns
 from diffkeeper.launch import check_command, ignored_signals
 from diffkeeper.model.keeping import ALWAYS, Fate, Policy, policy_of
@@ -25,9 +25,19 @@ from diffkeeper.model.verdict import Verdict, judge
 from diffkeeper.patience import OutOfTimeError, Patience
 from diffkeeper.recording_journal import PUT_OFF_SEGMENTS, RingJournal
 from diffkeeper.recording_leases import Leases
-from diffkeeper.running import Command, command_of, forwarder_of, supervision_of
+from diffkeeper.running import Command, Waiting, command_of, forwarder_of, supervision_of
 from diffkeeper.state_directory import StateDirectory
-from diffkeeper.store.format import SESSION_NAME, RootFacts, SessionFacts, TraceLock, dump_session, write_session
+from diffkeeper.store.format import (
+    DROP_OLDEST,
+    FAIL,
+    SESSION_NAME,
+    RootFacts,
+    SessionFacts,
+    TraceLock,
+    disk_bytes,
+    dump_session,
+    write_session,
+)
 from diffkeeper.supervise import Ending
 from diffkeeper.verification.noting import differing
 from diffkeeper.verification.result import LEFT, NOT_YET, OFF, OUT_OF_TIME
@@ -72,6 +82,8 @@ class Settings:
     keep: Policy = policy_of(ALWAYS)
     process: str = PROCESS_NOW
     memory_bytes: int = MEMORY_BYTES
+    max_bytes: int = 0
+    on_full: str = DROP_OLDEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +91,8 @@ class Outcome:
     """Say how the command ended and what the trace holds.
 
     ``defects`` tell why the trace is not complete, as ``Trace.info()`` does; ``failures`` are those of the recorder.
-    ``exit_code`` is the command's own, 128+N after signal N, 124 when ``timeout`` was hit. If the trace was not kept,
-    nothing is known of its completeness.
+    ``exit_code`` is the command's own, 128+N after signal N, 124 when ``timeout`` was hit, 125 when the command was
+    ended as the trace was full. If the trace was not kept, nothing is known of its completeness.
     """
 
     exit_code: int
@@ -117,6 +129,8 @@ class Session:
         self._failures: list[str] = []
         self._verifies = False
         self._leases: Leases | None = None
+        self._supervision: Waiting | None = None
+        self._worker_fileno = -1
         self._facts = _first_facts(settings, engine.name, roots)
 
     def run(self) -> Outcome:
@@ -126,9 +140,10 @@ class Session:
         held = command_of(self._settings.argv, self._settings.environment, ignored)
         with contextlib.ExitStack() as stack:
             ending = self._until_ended(stack, held, ignored)
-            self._stop_engine()
+            if not self._was_full:
+                self._stop_engine()
             self._note_ending(ending)
-            fate = self._settings.keep(_exit_code(ending), ending.wait_status)
+            fate = self._settings.keep(self._exit_code(ending), ending.wait_status)
             if fate is not Fate.DISCARD:
                 self._finish(fate)
         if fate is Fate.DISCARD:
@@ -149,6 +164,7 @@ class Session:
             raise
         with self._signals_go_to(held, ignored):
             supervision = supervision_of(held, self._settings.timeout_s, self._tick, self._engine.let_go)
+            self._supervision = supervision
             try:
                 self._release(held)
             except BaseException:
@@ -165,13 +181,20 @@ class Session:
     def _set_up(self, stack: contextlib.ExitStack, command: int) -> None:
         """Make the trace directory, start the capture and take the baseline."""
         self._directory.claim()
-        path = self._directory.path
+        path, settings = self._directory.path, self._settings
         stack.enter_context(TraceLock(path))
         self._write_session()
-        has_worker, memory_bytes = self._settings.process != PROCESS_LATER, self._settings.memory_bytes
-        journal = RingJournal(path, self._engine, has_worker=has_worker, memory_bytes=memory_bytes)
+        has_worker, memory_bytes = settings.process != PROCESS_LATER, settings.memory_bytes
+        journal = RingJournal(
+            path,
+            self._engine,
+            settings.max_bytes,
+            drops=self._drops,
+            has_worker=has_worker,
+            memory_bytes=memory_bytes,
+        )
         self._journal = stack.enter_context(journal)
-        if self._settings.keep is not policy_of(ALWAYS):
+        if self._settings.keep is not policy_of(ALWAYS) and not self._drops:
             self._journal.worker_after = PUT_OFF_SEGMENTS
         excluded = beneath.open_directory(os.fspath(path), follows=True)
         stack.callback(beneath.close, excluded)
@@ -183,9 +206,10 @@ class Session:
             (excluded,),
             segments,
             mapped_interval_ns=interval_ns,
-            held_pid=command if self._settings.may_hold else 0,
+            held_pid=command if settings.may_hold else 0,
+            ring_bytes=ring_bytes_within(settings.max_bytes),
             places=tuple((root.label, root.path) for root in self._roots),
-            patterns=self._settings.patterns,
+            patterns=settings.patterns,
             trace_path=os.path.realpath(os.fsencode(path)),
         )
         self._engine.begin(request)
@@ -206,12 +230,25 @@ class Session:
         if settings.baseline == "touched" and settings.leases and hasattr(os, "fork"):
             self._leases = stack.enter_context(Leases(path, facts.trace_id, self._engine, roots))
         cover = None if self._leases is None else self._leases.cover
-        left = take(path, facts, self._roots, settings.baseline_progress, settings.baseline_budget_bytes, cover)
+        budget = settings.baseline_budget_bytes
+        if settings.max_bytes:
+            budget = min(budget, settings.max_bytes // 8)
+        left = take(path, facts, self._roots, settings.baseline_progress, budget, cover)
         if self._leases is not None:
             self._leases.settle()
             self._leases.copy_early(left)
             facts.counters["leases"] = self._leases.leased
             facts.counters["leases_refused"] = self._leases.refused
+        if settings.max_bytes:
+            _check_room(path, settings.max_bytes)
+
+    @property
+    def _drops(self) -> bool:
+        return bool(self._settings.max_bytes) and self._settings.on_full == DROP_OLDEST
+
+    @property
+    def _was_full(self) -> bool:
+        return self._facts.full_monotonic_ns is not None
 
     def _give_up(self, stack: contextlib.ExitStack, held: Command) -> None:
         held.abandon()
@@ -236,8 +273,11 @@ class Session:
 
     def _serve_engine(self) -> bool:
         """Take the engine's news; return whether there will be more."""
+        if self._was_full:
+            return False
         try:
             self._journal.feed()
+            self._look_at_size()
         except (DiffkeeperError, OSError) as error:
             self._fail(str(error))
             return False
@@ -246,6 +286,29 @@ class Session:
     def _tick(self) -> None:
         with self._noting_failures("processing beside the command failed"):
             self._journal.tick()
+            if self._worker_fileno < 0 and self._supervision is not None:
+                self._worker_fileno = self._journal.worker_fileno
+                if self._worker_fileno >= 0:
+                    self._supervision.serve(self._worker_fileno, self._serve_worker)
+        self._look_at_size()
+
+    def _serve_worker(self) -> bool:
+        goes_on = False
+        with self._noting_failures("processing beside the command failed"):
+            goes_on = self._journal.hear()
+        return goes_on
+
+    def _look_at_size(self) -> None:
+        """End the recording if the trace is full, and the command if that was asked for."""
+        if self._was_full or not self._journal.is_full:
+            return
+        self._facts.full_monotonic_ns = time.monotonic_ns()
+        self._verifies = False  # nobody knows what the last state should be
+        self._stop_engine()
+        with self._noting_failures("the session could not be written"):
+            self._write_session()
+        if self._settings.on_full == FAIL and self._supervision is not None:
+            self._supervision.end()
 
     def _stop_engine(self) -> None:
         self._facts.verification = NOT_YET if self._verifies else OFF
@@ -268,8 +331,8 @@ class Session:
     def _note_ending(self, ending: Ending) -> None:
         self._facts.end_monotonic_ns = ending.ended_ns
         self._facts.wait_status = ending.wait_status
-        self._facts.exit_code = _exit_code(ending)
-        self._facts.timed_out = ending.timed_out
+        self._facts.timed_out = ending.timed_out and not self._was_ended
+        self._facts.exit_code = _exit_code(ending, self._facts.timed_out)
         if not self._journal.is_whole:
             self._fail(f"{self._directory.path}, or a part of it, was deleted while the command ran")
         if not self._directory.path.is_dir():
@@ -339,13 +402,21 @@ class Session:
                 self._journal.remove()
 
     def _verdict(self) -> Verdict:
-        return judge(self._facts.counters, self._failures)
+        return judge(self._facts.counters, self._failures, ended=_ended(self._facts))
+
+    @property
+    def _was_ended(self) -> bool:
+        """Say whether the command was ended as the trace was full."""
+        return self._was_full and self._settings.on_full == FAIL
+
+    def _exit_code(self, ending: Ending) -> int:
+        return RecordError.exit_code if self._was_ended else _exit_code(ending, self._facts.timed_out)
 
     def _outcome(self, ending: Ending, fate: Fate) -> Outcome:
         return Outcome(
-            exit_code=_exit_code(ending),
+            exit_code=self._exit_code(ending),
             wait_status=ending.wait_status,
-            timed_out=ending.timed_out,
+            timed_out=self._facts.timed_out,
             trace_path=self._directory.path,
             facts=self._facts,
             failures=tuple(self._failures),
@@ -374,7 +445,8 @@ def run_plainly(argv: tuple[bytes, ...], environment: Mapping[bytes, bytes], tim
     with forwarder_of(held, ignored, lambda: None):
         supervision = supervision_of(held, timeout_s, lambda: None, lambda: None)
         held.release()
-        return _exit_code(supervision.wait())
+        ending = supervision.wait()
+    return _exit_code(ending, ending.timed_out)
 
 
 def _first_facts(settings: Settings, engine: str, roots: Sequence[WatchRoot]) -> SessionFacts:
@@ -390,7 +462,30 @@ def _first_facts(settings: Settings, engine: str, roots: Sequence[WatchRoot]) ->
         engine=engine,
         baseline=settings.baseline,
         excludes=list(settings.patterns),
+        max_bytes=settings.max_bytes,
+        on_full=settings.on_full if settings.max_bytes else "",
     )
+
+
+def _check_room(path: Path, max_bytes: int) -> None:
+    """Raise RecordError if the state before the command leaves no room for what is to be recorded."""
+    used = disk_bytes(path)
+    if used > max_bytes // 2:
+        from diffkeeper.reporters.numbers import size
+
+        raise RecordError(
+            f"the state before the command takes {size(used)} of the {size(max_bytes)} of --max-size: "
+            "give it more, or keep less with --baseline touched or index"
+        )
+
+
+def _ended(facts: SessionFacts) -> str:
+    """Return why nothing was recorded any more before the command's end, if that was so."""
+    if facts.full_monotonic_ns is None:
+        return ""
+    from diffkeeper.reporters.limits import full_words  # which few recordings need
+
+    return full_words(facts.full_monotonic_ns - facts.start_monotonic_ns, facts.max_bytes)
 
 
 def _user_name() -> str:
@@ -425,8 +520,8 @@ def _short(path: str, cwd: str) -> str:
     return path[len(cwd) + 1 :] if path.startswith(cwd + "/") else path
 
 
-def _exit_code(ending: Ending) -> int:
-    if ending.timed_out:
+def _exit_code(ending: Ending, timed_out: bool) -> int:
+    if timed_out:
         return EXIT_TIMED_OUT
     number = ending.wait_status & 0x7F
     return 128 + number if number else ending.wait_status >> 8 & 0xFF

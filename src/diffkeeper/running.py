@@ -37,6 +37,10 @@ class Waiting(Protocol):
         """Call ``servant`` whenever the descriptor is readable, until it returns False."""
         ...
 
+    def end(self) -> None:
+        """Make the command end, as at its deadline."""
+        ...
+
     def wait(self) -> Ending:
         """Return when the command has ended."""
         ...

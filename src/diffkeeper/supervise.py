@@ -52,6 +52,10 @@ class Supervision:
         self._servants[descriptor] = servant
         self._poll.register(descriptor, select.POLLIN)
 
+    def end(self) -> None:
+        """Make the command end, as at its deadline."""
+        self._deadline = time.monotonic()
+
     def wait(self) -> Ending:
         """Return when the command has ended."""
         status = self._reaped()

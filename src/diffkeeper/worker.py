@@ -16,9 +16,11 @@ from types import FrameType
 
 from diffkeeper.errors import DiffkeeperError
 from diffkeeper.processing.processor import Processor
+from diffkeeper.store.format import DROP_OLDEST, read_session
 from diffkeeper.verification.run import verify
 
 _LOOK_SECONDS = 0.5
+_NICE_WITH_LITTLE_ROOM = 5
 
 
 def main(arguments: list[str]) -> int:
@@ -26,8 +28,8 @@ def main(arguments: list[str]) -> int:
     trace_dir, memory_bytes = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command; the recorder ends the worker
     _end_with(os.getppid())
-    _yield_to_everyone()
     try:
+        _yield_to_others(Path(trace_dir))
         return _serve(Path(trace_dir), int(memory_bytes))
     except DiffkeeperError as error:
         _say(f"failed {error}")
@@ -40,6 +42,7 @@ def main(arguments: list[str]) -> int:
 
 def _serve(trace_dir: Path, memory_bytes: int) -> int:
     with Processor.of_trace(trace_dir, memory_bytes) as processor:
+        processor.on_safe, processor.on_full = _say_recyclable, _say_full
         for word in _words():
             if word != b"advance":
                 _stop_yielding()
@@ -52,10 +55,17 @@ def _serve(trace_dir: Path, memory_bytes: int) -> int:
                     _say("verified " + json.dumps({"found": found, "counted": totals.summary()}))
                 return 0
             processor.advance()
-            recyclable = processor.recyclable()
-            if recyclable:
-                _say("recyclable " + " ".join(map(str, recyclable)))
+            _say_recyclable(processor.recyclable())
     return 0
+
+
+def _say_full() -> None:
+    _say("full")
+
+
+def _say_recyclable(numbers: list[int]) -> None:
+    if numbers:
+        _say("recyclable " + " ".join(map(str, numbers)))
 
 
 def _words() -> Iterator[bytes]:
@@ -79,7 +89,11 @@ def _end_with(recorder: int) -> None:
     signal.setitimer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
 
 
-def _yield_to_everyone() -> None:
+def _yield_to_others(trace_dir: Path) -> None:
+    """Run when nobody else wants to; where room must be made for the journal, only after others."""
+    if read_session(trace_dir).on_full == DROP_OLDEST:
+        os.nice(_NICE_WITH_LITTLE_ROOM)
+        return
     os.nice(19)
     with contextlib.suppress(OSError, AttributeError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

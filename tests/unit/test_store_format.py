@@ -114,7 +114,7 @@ def test_a_trace_that_is_being_recorded_cannot_be_locked_again(tmp_path: Path) -
 
 def test_no_prefix_of_a_key_begins_another() -> None:
     prefixes = [value for name, value in vars(Key).items() if name.isupper()]
-    assert len(prefixes) == 10
+    assert len(prefixes) == 11
     for prefix in prefixes:
         assert not any(other.startswith(prefix) for other in prefixes if other is not prefix)
 

@@ -67,7 +67,7 @@ def command(
     if base and not os.path.isdir(base):
         raise UsageError(f"{base!r} is not a folder: --base names one that has the files as they were")
     with Trace.open(path, base, announcer(quiet)) as opened:
-        number = resolve(time, opened.extent, quiet)
+        number = opened.answered(resolve(time, opened.extent, quiet), time)
         report = opened.export(f"@{number}", out, paths=paths, force=force)
         missing = _missing(opened, number)
     if as_json:

@@ -48,7 +48,7 @@ def command(
     output = standard(color)
     with Trace.open(place, announce=announcer(quiet)) as opened:
         info = opened.info()
-        is_lacking = info.state == "broken" or bool(opened.losses)
+        is_lacking = info.state == "broken" or bool(opened.losses or opened.ended)
         if form == "markdown" and not as_json:
             _report_markdown(opened, info, place, output)
             return INCOMPLETE if is_lacking else DONE

@@ -24,8 +24,8 @@ from diffkeeper.state_directory import StateDirectory
 from diffkeeper.sudo import Invoker, become, find_invoker
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(?:s|\Z))?(?:(\d+)ms)?", re.ASCII)
-_SIZE = re.compile(r"([0-9]{1,12})([KMG]?)", re.ASCII | re.IGNORECASE)
-_SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
+_SIZE = re.compile(r"([0-9]{1,12})([KMGT]?)(i?B)?", re.ASCII | re.IGNORECASE)
+_UNITS = ("", "K", "M", "G", "T")
 _OWN_CODES = (CommandNotFoundError, CommandNotExecutableError)
 
 
@@ -43,7 +43,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gen
 
 
 class _Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # as above
-    """Read 64K, 256M, 2G or plain bytes, as bytes."""
+    """Read 64K, 256M, 2GiB or plain bytes, as bytes; as in coreutils MB is a million, M and MiB are 2 to the 20."""
 
     name = "size"
 
@@ -51,7 +51,9 @@ class _Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # as abov
         match = _SIZE.fullmatch(str(value))
         if match is None:
             self.fail(f"{value!r} is not a size; write 64K, 256M or 2G", parameter, context)
-        return int(match[1]) << _SHIFTS[match[2].upper()]
+        number, unit, suffix = match.groups(default="")
+        step = 1000 if suffix.upper() == "B" else 1024
+        return int(number) * int(step ** _UNITS.index(unit.upper()))
 
 
 class _Terminated(KeyboardInterrupt):
@@ -107,6 +109,20 @@ class _Terminated(KeyboardInterrupt):
     multiple=True,
     metavar="PATTERN",
     help="Leave out what matches, in gitignore syntax; may be repeated. Patterns in .diffkeeperignore are added.",
+)
+@click.option(
+    "--max-size",
+    type=_Size(),
+    metavar="SIZE",
+    help="Let the trace take no more of the disk than SIZE, as 500M or 2G; without it what the recording needs.",
+)
+@click.option(
+    "--on-full",
+    type=click.Choice(recording.ON_FULL),
+    default=recording.ON_FULL[0],
+    show_default=True,
+    help="At that size drop the oldest history (what is left stays exact), stop recording, or fail: end the command "
+    "too, as --timeout does, and exit 125.",
 )
 @click.option("--force", is_flag=True, help="Replace a trace that the directory holds, once this one is kept.")
 @click.option(
@@ -193,6 +209,8 @@ def command(
     baseline_budget: int,
     leases: bool,
     exclude: tuple[str, ...],
+    max_size: int | None,
+    on_full: str,
     force: bool,
     keep: str | None,
     repeat: int | None,
@@ -247,6 +265,8 @@ def command(
             may_hold=stall,
             process=PROCESSINGS[1] if strict else process,
             memory_bytes=memory,
+            max_bytes=_limit(max_size),
+            on_full=on_full,
             announce=report.say,
             baseline_progress=bar.show if report.speaks and os.isatty(2) else _no_progress,
             baseline_done=bar.clear,
@@ -279,6 +299,18 @@ def command(
 def _check_series() -> None:
     if not hasattr(os, "fork") or not hasattr(signal, "sigtimedwait"):
         raise UsageError("--repeat and --until-fail are for Linux: record each attempt in a loop of your shell instead")
+
+
+def _limit(max_size: int | None) -> int:
+    """Return what the trace may take, 0 for anything; raises UsageError for a limit that means nothing."""
+    if max_size is None:
+        source = click.get_current_context().get_parameter_source("on_full")
+        if source is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError("--on-full says what to do at a size: give that with --max-size")
+        return 0
+    if max_size == 0:
+        raise UsageError("--max-size 0 leaves no room for a trace: leave it out for one of any size")
+    return max_size
 
 
 def _reserve_standard_descriptors() -> None:

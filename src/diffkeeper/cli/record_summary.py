@@ -13,6 +13,7 @@ from diffkeeper.model.clock import duration, precise
 from diffkeeper.recording import Outcome
 from diffkeeper.reporters import escape
 from diffkeeper.reporters.numbers import counted, size
+from diffkeeper.store.format import FAIL
 from diffkeeper.verification.result import DONE, OFF
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
     yield f"diffkeeper: {_counts(outcome)} Command {ending(outcome)}."
     for defect in outcome.defects:
         yield f"diffkeeper: not complete: {escape.escaped(defect)}"
+    yield from _limited(outcome)
     yield from _disturbed(outcome)
     yield from _not_verified(outcome)
     living = outcome.facts.counters.get("living_on", 0)
@@ -45,6 +47,17 @@ def lines(outcome: Outcome, state_dir: str) -> Iterator[str]:
     yield f"  diffkeeper timeline{option} --last 20"
     if last is not None:
         yield f"  diffkeeper export{option} --time=@{last.event.number}^ --out=debug_fs"
+
+
+def _limited(outcome: Outcome) -> Iterator[str]:
+    """Yield what was done to keep the trace below its size."""
+    facts = outcome.facts
+    dropped = facts.counters.get("dropped_events", 0)
+    if dropped:
+        what = f"the first {counted(dropped, 'event was', 'events were')} dropped to keep the trace below"
+        yield f"diffkeeper: {what} {size(facts.max_bytes)}: it answers from @{dropped} on"
+    if facts.full_monotonic_ns is not None and facts.on_full == FAIL:
+        yield "diffkeeper: the trace was full: the command was ended, as --on-full fail asks"
 
 
 def _disturbed(outcome: Outcome) -> Iterator[str]:

@@ -24,6 +24,7 @@ from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.event import Event, Kind
 from diffkeeper.model.positions import parse_range
 from diffkeeper.model.timeline import EventFilter
+from diffkeeper.reporters.limits import since_words
 from diffkeeper.reporters.output import Output, paged, standard
 from diffkeeper.reporters.values import Line, Page, Timeline
 from diffkeeper.trace import Trace
@@ -80,14 +81,17 @@ def command(
     ops = ("all",) if everything and not ops else ops
     with Trace.open(trace_path(trace, state_dir), announce=announcer(quiet)) as opened:
         info = opened.info()
-        for position in (since, until):
-            if position:
-                resolve(position, opened.extent, quiet)
+        if since:
+            resolve(since, opened.extent, quiet)
+        if until:
+            opened.answered(resolve(until, opened.extent, quiet), until)
         wanted = opened.filter(paths, ops, pids, since, until, output or everything)
         count = 1  # a reader who leaves the pager early has seen some
         with paged(standard(color)) as place:
             count = _reporter("jsonl" if as_json else form)(_timeline(opened, info, wanted, last), place)
-        missing = opened.losses
+        missing = [*opened.losses, *(opened.ended if wanted.last >= opened.extent.count else ())]
+        if wanted.first < info.first_number and (last is None or count < last):
+            missing.insert(0, f"history up to {since_words(info.first_number, info.first_ns)} was dropped")
     if info.state == "broken":
         missing.insert(0, "the recording broke off")
     if verbose:

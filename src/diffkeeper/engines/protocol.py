@@ -30,7 +30,22 @@ def ring_bytes_for(memory_bytes: int) -> int:
 
 RING_BYTES = ring_bytes_for(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0)
 
-__all__ = ["RING_BYTES", "Engine", "EngineFacts", "EngineRequest", "EngineSurvey", "Progress", "ring_bytes_for"]
+
+def ring_bytes_within(max_bytes: int) -> int:
+    """Return the size of the ring for a trace that may have ``max_bytes``, 0 for any: its end comes on top of those."""
+    return RING_BYTES if not max_bytes else min(RING_BYTES, ring_bytes_for(8 * max_bytes))
+
+
+__all__ = [
+    "RING_BYTES",
+    "Engine",
+    "EngineFacts",
+    "EngineRequest",
+    "EngineSurvey",
+    "Progress",
+    "ring_bytes_for",
+    "ring_bytes_within",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,4 +112,8 @@ class TraceInfo:
     engine_exceptions: tuple[str, ...] = field(default=())
     verification: str = ""  # done, off, interrupted, failed: …, not yet; empty: recorded before there was one
     mounts_left_out: tuple[str, ...] = ()  # paths below the roots where something else was mounted when it began
+    first_number: int = 0  # the first event after which the tree is known; what was before was dropped
+    first_ns: int = 0  # when that was
+    max_bytes: int = 0  # that the trace was to have at most; 0: any
+    full_ns: int | None = None  # when it had them, and nothing was recorded any more
     differing: tuple[str, ...] = ()  # the first paths that were not as replay said, and were read back

@@ -40,6 +40,7 @@ class Kind(IntEnum):
     SETFLAGS = 28  # chattr: flags of the inode, or its project number; no part of the tree
     HELD = 29  # the recorded processes were held, from enter_ns on, as more came than could be taken
     MOUNT = 30  # another tree is seen at a directory, or no more; no part of the tree
+    LIMIT = 31  # the trace had the size that it may have: what came before, or after, is not in it
     CHANGED = 32  # found by a look: nobody saw what made it so, nor when between enter_ns and t_ns
     PENDING = 33  # requests of io_uring or AIO may be writing to a file from here on; or none is any more
 
@@ -63,7 +64,11 @@ PENDING_ENDS = 1
 # own path below a root; or nothing is mounted there any more; or another mount namespace alone sees it.
 MOUNT_HIDES, MOUNT_SHOWS, MOUNT_ENDS, MOUNT_ELSEWHERE = 1, 2, 3, 4
 
-FILE_KINDS = frozenset(Kind) - {Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.HELD}
+# Event.detail of a LIMIT (``size`` is what the trace may have): all events up to this one, which has the number of the
+# last of them, were dropped; or nothing was recorded any more; or the command was ended for that as well.
+LIMIT_DROPPED, LIMIT_STOPPED, LIMIT_FAILED = 1, 2, 3
+
+FILE_KINDS = frozenset(Kind) - {Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.HELD, Kind.LIMIT}
 
 
 class Mark(IntFlag):

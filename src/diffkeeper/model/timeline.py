@@ -31,11 +31,14 @@ __all__ = [
 HIDDEN_KINDS = frozenset({Kind.CLOSE, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.OUTPUT, Kind.PENDING})
 """Kinds that a timeline leaves out unless they are asked for."""
 
-ALWAYS_KINDS = frozenset({Kind.GAP, Kind.RESYNC})
+ALWAYS_KINDS = frozenset({Kind.GAP, Kind.RESYNC, Kind.LIMIT})
 """Kinds that are shown whatever kinds were asked for."""
 
 NAMELESS_KINDS = frozenset({Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT})
 """Kinds that are shown whatever paths were asked for."""
+
+LOSSES = frozenset({Kind.GAP, Kind.LIMIT})
+"""Kinds that say that something is not there: no filter hides them."""
 
 _EVERYTHING = PathFilter()
 
@@ -44,8 +47,8 @@ _EVERYTHING = PathFilter()
 class EventFilter:
     """Say which events a timeline shows.
 
-    A gap is shown whatever else was asked for, so that no answer hides a loss; a resync is shown whatever the kinds; an
-    event whose name could not be placed is shown whatever the paths.
+    A gap, or a limit, is shown whatever else was asked for, so that no answer hides a loss; a resync is shown whatever
+    the kinds; an event whose name could not be placed is shown whatever the paths.
     """
 
     paths: PathFilter = _EVERYTHING
@@ -85,7 +88,7 @@ class EventFilter:
         """Return whether an event may be shown, for its numbers alone; the paths remain to be asked."""
         if not self.first <= number <= self.last:
             return False
-        if kind == Kind.GAP:
+        if kind in LOSSES:
             return True
         if self.pids and pid not in self.pids:
             return False
@@ -93,7 +96,7 @@ class EventFilter:
 
     def admits_paths(self, kind: int, marks: int, path: bytes, path2: bytes) -> bool:
         """Return whether one of the names of an event was asked for."""
-        if self.paths.is_everything or kind == Kind.GAP or marks & Mark.UNRESOLVED:
+        if self.paths.is_everything or kind in LOSSES or marks & Mark.UNRESOLVED:
             return True
         if kind in NAMELESS_KINDS:
             return True

@@ -57,18 +57,24 @@ class Verdict:
 
 
 def judge(
-    counters: Mapping[str, int], failures: Iterable[object] = (), *, is_broken: bool = False, said: bool | None = None
+    counters: Mapping[str, int],
+    failures: Iterable[object] = (),
+    *,
+    is_broken: bool = False,
+    said: bool | None = None,
+    ended: str = "",
 ) -> Verdict:
     """Judge a trace by what was counted and by what failed while it was recorded.
 
-    ``is_broken`` says that the recorder was killed, ``said`` what it wrote down itself, if anything.
+    ``is_broken`` says that the recorder was killed, ``said`` what it wrote down itself, if anything; ``ended`` why
+    nothing was recorded any more before the command's end.
     """
     gaps = tuple(_lost(counters))
     losses = [*gaps, *_counted(counters, _LOSSES), *dict.fromkeys(map(str, failures))]
     doubts = list(_counted(counters, _LOOKED if counters.get("looks") else _DOUBTS))
     doubts += [] if counters.get("inexact") else _counted(counters, _ONLY_LOOKED)
-    end = "the recording broke off: what was not journaled by then is missing" if is_broken else ""
-    if said is False and not losses and not doubts:
+    end = "the recording broke off: what was not journaled by then is missing" if is_broken else ended
+    if said is False and not losses and not doubts and not end:
         losses.append("the recorder could not observe everything")
     return Verdict(tuple(losses), gaps, tuple(doubts), end)
 

@@ -2,9 +2,10 @@
 
 The protocol, in lines of text. To the worker: ``advance`` (the journal has grown), ``finish`` (the journal has
 ended), ``verify`` (it has ended, and once it is processed the last state is to be held against the live files). From
-the worker: ``recyclable N N …`` (segments of the ring's stream whose every observation is safe in the store), ``done
-JSON`` (what was counted, and what the journal lacks), ``verified JSON`` and ``failed MESSAGE``. The end of its input
-without ``finish`` ends the worker; what it has committed stays, and the next one goes on from there.
+the worker: ``recyclable N N …`` (segments of the ring's stream whose every observation is safe in the store), ``full``
+(the trace has the size that it may have, and nothing is left to drop), ``done JSON`` (what was counted, and what the
+journal lacks), ``verified JSON`` and ``failed MESSAGE``. The end of its input without ``finish`` ends the worker; what
+it has committed stays, and the next one goes on from there.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Background:
         self._patience = Patience()
         self.damage: list[str] = []  # what of the journal could not be read, once it is finished
         self.has_end = False
+        self.is_full = False  # the worker said so
         os.set_blocking(self._stdin.fileno(), False)
         os.set_blocking(self._stdout.fileno(), False)
 
@@ -66,7 +68,16 @@ class Background:
         Never waits. Raises DiffkeeperError when the worker has failed.
         """
         self._send(b"advance\n")
-        return self._recyclable(self._lines(self._stdout.read(65_536) or b""))
+        return self.recyclable() or []
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when ``recyclable`` has news."""
+        return self._stdout.fileno()
+
+    def recyclable(self) -> list[int] | None:
+        """Return what ``advance`` does, telling nothing; None once the worker has ended."""
+        data = self._stdout.read(65_536)
+        return None if data == b"" else self._recyclable(self._lines(data or b""))
 
     def finish(self, *, verifies: bool = False, patience: Patience | None = None) -> dict[str, int]:
         """Tell that the journal has ended, wait until the store is whole, and return what was counted.
@@ -143,6 +154,8 @@ class Background:
                 numbers += map(int, rest.split())
             elif word == b"failed":
                 raise DiffkeeperError(os.fsdecode(rest))
+            elif word == b"full":
+                self.is_full = True
         return numbers
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from diffkeeper.model.process import Process
 from diffkeeper.model.tree import Tree
 from diffkeeper.processing.limits import HELD_SHARE, MEMORY_BYTES
 from diffkeeper.processing.progress import Progress, read_resumable
+from diffkeeper.store.beginning import Beginning, read_beginning
 from diffkeeper.store.checkpoint import Checkpoints
 from diffkeeper.store.content import ContentWriter
+from diffkeeper.store.dropping import drop_before
 from diffkeeper.store.eventblock import EventColumns
 from diffkeeper.store.eventlog import EventReader, EventWriter
 from diffkeeper.store.format import Key
@@ -23,21 +25,35 @@ from diffkeeper.store.journal import JournalReader
 from diffkeeper.store.rocks import RocksStore, remove_logs
 
 FLUSH_SECONDS = 2.0
+_SPLIT_BYTES = 4 << 20  # stored of a blob, in a bounded store, before what follows comes in a new one
 
 
 class Output:
     """Hold the parts of the store that processing writes."""
 
-    def __init__(self, path: Path, opened: RocksStore | None = None, memory_bytes: int = MEMORY_BYTES) -> None:
-        """Open the store at ``path``, or take ``opened``; one in which nothing usable was committed is made anew."""
+    def __init__(
+        self,
+        path: Path,
+        opened: RocksStore | None = None,
+        memory_bytes: int = MEMORY_BYTES,
+        *,
+        is_bounded: bool = False,
+        flushes: bool = False,
+    ) -> None:
+        """Open the store at ``path``, or take ``opened``; one in which nothing usable was committed is made anew.
+
+        In a bounded one history may be dropped up to any tree that was saved. With ``flushes`` every commit is flushed.
+        """
+        self._flushes = flushes
         self.path = path
-        self._rocks = opened or RocksStore.create(path)
+        self._is_bounded = is_bounded
+        self._rocks = opened or RocksStore.create(path, is_bounded=is_bounded)
         self.progress = _usable_progress(self._rocks)
         if not self.progress.baseline_is_whole and not self._rocks.is_new:
             self._rocks.close()
             shutil.rmtree(path)
-            self._rocks = RocksStore.create(path)
-        self.content = ContentWriter(self._rocks, memory_bytes // HELD_SHARE)
+            self._rocks = RocksStore.create(path, is_bounded=is_bounded)
+        self.content = ContentWriter(self._rocks, memory_bytes // HELD_SHARE, is_bounded=is_bounded)
         self._events = EventWriter(self._rocks)
         self._checkpoints = Checkpoints(self._rocks)
         self._forget_after(self.progress.number)
@@ -74,6 +90,9 @@ class Output:
     def checkpoint(self, tree: Tree) -> None:
         """Keep the tree as it is after the last event."""
         self.content.flush()
+        if self._is_bounded:
+            self.content.split(_SPLIT_BYTES)
+            self._events.cut()
         self._checkpoints.put(self._events.count, tree)
 
     def commit(self, processes: Iterable[Process]) -> bool:
@@ -84,12 +103,30 @@ class Output:
                 self._events.put_process(process)
         self.content.flush()
         self._events.flush(also=self.progress.to_items())
-        if time.monotonic() - self._flushed_at > FLUSH_SECONDS or self.progress.is_finished:
+        is_due = self._flushes or time.monotonic() - self._flushed_at > FLUSH_SECONDS
+        if is_due or self.progress.is_finished:
             self._rocks.flush()
             self._safe = self.progress.covered
             self._flushed_at = time.monotonic()
             return True
         return False
+
+    def drop_before(self, number: int, limit_bytes: int, trees: Sequence[Tree]) -> None:
+        """Let the history begin after event ``number``, where a tree was saved, and give back the room.
+
+        All must have been committed; ``trees`` are those that are gone on with.
+        """
+        drop_before(self._rocks, number, limit_bytes, self.content.open_blobs, trees)
+        self._rocks.flush()
+        self._rocks.compact()
+
+    def beginning(self) -> Beginning:
+        """Return where the history begins."""
+        return read_beginning(self._rocks)
+
+    def first_tree(self) -> Tree:
+        """Return the tree that the history begins with."""
+        return self._checkpoints.get(self.beginning().number)
 
     def recyclable(self, journal: JournalReader) -> list[int]:
         """Return the ring segments that a flushed commit covers, each once until it was written anew."""

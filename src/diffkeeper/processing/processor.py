@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from diffkeeper.engines.decoder import MOST_BATCHES_OF_A_RECORD, Decoder
 from diffkeeper.errors import DamagedTraceError
-from diffkeeper.model.event import Event
+from diffkeeper.model.event import LIMIT_FAILED, LIMIT_STOPPED, Event, Kind
 from diffkeeper.model.late import Settled
 from diffkeeper.model.observation import EventsLost, Flag, Observation
 from diffkeeper.model.resolve import BlobSink, Resolver
@@ -27,16 +27,24 @@ from diffkeeper.patience import Patience
 from diffkeeper.processing import plain_rows
 from diffkeeper.processing.baseline_load import BaselineLoader
 from diffkeeper.processing.before_images import load_images
+from diffkeeper.processing.bounded import Bound, free_segments
 from diffkeeper.processing.limits import MEMORY_BYTES
 from diffkeeper.processing.output import Output
 from diffkeeper.processing.plain_rows import PlainRun, Taken
 from diffkeeper.processing.resolver_state import restore, state_of
 from diffkeeper.processing.totals import Totals
-from diffkeeper.processing.untouched import StillThere, count_missing, promises, recorded_folders, without_name
+from diffkeeper.processing.untouched import (
+    StillThere,
+    count_missing,
+    promised_in,
+    promises,
+    recorded_folders,
+    without_name,
+)
 from diffkeeper.processing.window import Window
 from diffkeeper.rules import Rules
 from diffkeeper.store.eventblock import EventColumns
-from diffkeeper.store.format import STORE_NAME, SessionFacts, read_session
+from diffkeeper.store.format import FAIL, STORE_NAME, SessionFacts, read_session
 from diffkeeper.store.journal import Batch, JournalReader
 from diffkeeper.store.rocks import RocksStore
 
@@ -73,7 +81,10 @@ class Processor:
         self._trace_dir = trace_dir
         self._check_time = (patience or Patience()).check
         facts = self._facts()
-        self._output = Output(store_path, opened, memory_bytes)
+        is_own = store_path.parent == trace_dir  # a reader's cache is elsewhere
+        self._bound = Bound.of(trace_dir, facts) if is_own else None
+        drops = self._bound is not None and self._bound.drops
+        self._output = Output(store_path, opened, memory_bytes, is_bounded=drops, flushes=self._bound is not None)
         self._progress = self._output.progress
         self._former = replace(self._progress)  # what the store held when it was opened
         self._tree = self._output.tree()  # as it is shown
@@ -82,7 +93,11 @@ class Processor:
         self._takes_runs = takes_runs and self._excluding is None and plain_rows.is_available()
         self._journal = JournalReader(trace_dir, facts.trace_id)
         self._loader = BaselineLoader(self._whole, self._output.content, facts.roots)
-        self._window = Window(memory_bytes=memory_bytes, released_to_ns=self._former.released_to_ns)
+        self._window = Window(
+            memory_bytes=memory_bytes,
+            released_to_ns=self._former.released_to_ns,
+            most_bytes=None if self._bound is None else self._bound.most_waiting_bytes,
+        )
         self._totals = Totals.from_json(self._former.totals) if self._is_resumed else Totals()
         self._resolver: Resolver | None = None
         self._start_ns = 0
@@ -92,6 +107,11 @@ class Processor:
         self._is_due = False
         self._committed_at = self._former.number
         self._uncommitted_bytes = 0
+        self._read_bytes = 0
+        self._left: tuple[int, set[int]] = (0, set())  # the beginning, and the promised blobs of its tree
+        self._is_growing = True  # the journal may still be written to
+        self.on_safe: Callable[[list[int]], None] = lambda numbers: None  # told of segments early, in a bounded trace
+        self.on_full: Callable[[], None] = lambda: None  # and that it is too large, though nothing is left to drop
         self._images: Counter[str] = Counter()  # what the holders of leases did
         self._decoder = Decoder()
         self._whole_to = self._read
@@ -164,6 +184,9 @@ class Processor:
         return self._totals
 
     def _finish(self) -> None:
+        self._is_growing = False
+        if self._bound is not None:
+            self._bound.finishing()
         if not self._progress.baseline_is_whole:
             self._load_baseline()
         still = self._still_there()
@@ -181,6 +204,7 @@ class Processor:
         self._resolve(self._window.drain())
         self._resolver.finish()
         self._note_survivors()
+        self._note_limit()
         self._checkpoint_baseline()
         self._load_images(lambda blob: still.was_held(blob) and not still.is_whole(blob))
         still.close()
@@ -195,7 +219,17 @@ class Processor:
         return StillThere(recorded_folders(facts), self._whole, self._promised(), facts.baseline_realtime_ns)
 
     def _load_images(self, is_needed: Callable[[int], bool]) -> None:
-        self._images.update(load_images(self._trace_dir, self._facts().trace_id, self._output.content, is_needed))
+        def is_wanted(blob: int) -> bool:
+            return self._may_be_asked_for(blob) and is_needed(blob)
+
+        self._images.update(load_images(self._trace_dir, self._facts().trace_id, self._output.content, is_wanted))
+
+    def _may_be_asked_for(self, promised: int) -> bool:
+        """Say whether the history that is left has bytes of a promised blob: all of them come from its first tree."""
+        first = self._output.beginning().number
+        if first and self._left[0] != first:
+            self._left = first, promised_in(self._output.first_tree())
+        return not first or promised in self._left[1]
 
     def _promised(self) -> dict[int, int]:
         """Return the promised blobs of the baseline by node."""
@@ -208,7 +242,19 @@ class Processor:
         assert self._resolver is not None, "the resolver exists once the baseline is whole"
         processes = self._resolver.processes.values()
         living = sum(one.end_ns is None and not one.is_outsider for one in processes)
-        self._resolver.counters["living_on"] = living if self._progress.has_end else 0
+        is_whole = self._progress.has_end and self._facts().full_monotonic_ns is None
+        self._resolver.counters["living_on"] = living if is_whole else 0
+
+    def _note_limit(self) -> None:
+        """Say on the timeline that the recording ended before the command, as the trace was full."""
+        facts = self._facts()
+        if facts.full_monotonic_ns is None:
+            return
+        assert self._resolver is not None, "all is resolved"
+        t_ns = max(self._resolver._ledger._last_ns, facts.full_monotonic_ns - self._start_ns)
+        detail = LIMIT_FAILED if facts.on_full == FAIL else LIMIT_STOPPED
+        number = self._output.count + 1
+        self._store([Event(number, t_ns, Kind.LIMIT, 0, 0, 0, detail=detail, size=facts.max_bytes)])
 
     def _lose_the_end(self) -> None:
         """Note that the journal ended before the command; of a recorder that was killed nothing else is expected."""
@@ -251,6 +297,7 @@ class Processor:
                 observations, taken = self._observations(batch)
                 self._window.add(batch.sequence, batch.t_ns, [*lost, *observations], len(batch.payload), taken)
                 self._uncommitted_bytes += len(batch.payload)
+                self._read_bytes += len(batch.payload)
                 self._resolve(self._window.release())
             elif batch.kind == _KIND_END:
                 self._progress.has_end = True
@@ -289,22 +336,31 @@ class Processor:
             if self._is_commit_worthwhile():
                 self._checkpoint()
                 self._is_due = True
+                if self._bound is not None:
+                    self._uncommitted_bytes = 0  # the more trees, the finer what may be dropped
         if self._is_due and self._is_commit_due():
             self._commit()
 
     def _is_commit_due(self) -> bool:
         """Say whether as much has come as a commit must write of all that was ever touched: that grows with the run."""
         assert self._resolver is not None, "commits begin with the ring"
-        if self._excluding is not None or self._uncommitted_bytes >= BYTES_PER_COMMIT:
+        if self._excluding is not None or self._bound is not None or self._uncommitted_bytes >= BYTES_PER_COMMIT:
             return True
         known = len(self._totals.nodes) + len(self._resolver.processes)
         return self._output.count - self._committed_at >= known // 8
 
     def _is_commit_worthwhile(self) -> bool:
-        if self._uncommitted_bytes >= max(BYTES_PER_COMMIT, 4096 * len(self._whole.nodes)):
+        if self._uncommitted_bytes >= self._bytes_per_commit():
             return True
         hidden = 0 if self._excluding is None else self._excluding.since_commit
         return max(hidden, self._output.count - max(self._checkpoint_at, 0)) >= self._interval()
+
+    def _bytes_per_commit(self) -> int:
+        """Return how much of the journal is worth a saved tree."""
+        tree_bytes = 4096 * len(self._whole.nodes)
+        if self._bound is None:
+            return max(BYTES_PER_COMMIT, tree_bytes)
+        return max(self._bound.bytes_per_commit, min(tree_bytes, 2 * self._bound.bytes_per_commit))
 
     def _feed(self, settled: Sequence[Settled | PlainRun]) -> None:
         assert self._resolver is not None, "batches are read once the resolver exists"
@@ -350,6 +406,7 @@ class Processor:
         if self._facts().baseline == "touched":
             promised = self._promised()
             # What another one was renamed over is on the timeline under that one's number.
+            promised = {number: blob for number, blob in promised.items() if self._may_be_asked_for(blob)}
             changed = self._totals.nodes & promised.keys() | without_name(self._tree, promised)
             touched = {number: promised[number] for number in changed}
             self._resolver.counters["no_before_image"] = count_missing(touched, self._tree, self._output.content.has)
@@ -361,6 +418,8 @@ class Processor:
     def _checkpoint(self) -> None:
         self._output.checkpoint(self._tree)
         self._checkpoint_at = self._output.count
+        if self._bound is not None:
+            self._bound.saved(self._output.count, self._read_bytes)
 
     def _checkpoint_baseline(self) -> None:
         if self._checkpoint_at < 0:
@@ -384,6 +443,18 @@ class Processor:
         self._is_due = False
         self._committed_at = self._output.count
         self._uncommitted_bytes = 0
+        if self._bound is not None:
+            self._bound.look(self._output, [self._tree, self._whole], self._recycle)
+            if dropped := self._output.beginning().number:
+                self._totals.counters["dropped_events"] = dropped
+            if self._bound.is_hopeless and self._is_growing:
+                self.on_full()
+
+    def _recycle(self) -> None:
+        if self._is_growing:
+            self.on_safe(self.recyclable())
+        else:
+            free_segments(self._trace_dir, self.recyclable())
 
     @contextlib.contextmanager
     def _damage_noted(self, what: str) -> Iterator[None]:

@@ -24,6 +24,12 @@ def promises(tree: Tree) -> dict[int, Node]:
     return found
 
 
+def promised_in(tree: Tree) -> set[int]:
+    """Return the promised blobs that files of a tree have bytes of."""
+    contents = [node.content for node in tree.nodes.values() if node.content is not None]
+    return {blob for content in contents for _, _, blob, _ in content.extents() if is_promised(blob)}
+
+
 def count_missing(touched: Mapping[int, int], last: Tree, is_stored: Callable[[int], bool]) -> int:
     """Return how many of the touched nodes, each with its promised blob, have lost bytes that nobody kept."""
     return sum(not is_stored(blob) and not _has_still(last, node, blob) for node, blob in touched.items())

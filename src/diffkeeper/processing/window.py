@@ -43,10 +43,18 @@ class _Batch:
 class Window:
     """Sort observations of consecutive batches by (t_ns, sequence) behind a horizon."""
 
-    def __init__(self, horizon_ns: int = HORIZON_NS, memory_bytes: int = MEMORY_BYTES, released_to_ns: int = 0) -> None:
+    def __init__(
+        self,
+        horizon_ns: int = HORIZON_NS,
+        memory_bytes: int = MEMORY_BYTES,
+        released_to_ns: int = 0,
+        most_bytes: int | None = None,
+    ) -> None:
         self._horizon_ns = horizon_ns
         self._most_waiting = memory_bytes // _OBSERVATION_BYTES
         self._most_bytes = int(memory_bytes * _BATCHES_SHARE)
+        if most_bytes is not None:
+            self._most_bytes = min(self._most_bytes, most_bytes)
         self._newest_ns = 0
         self._waiting: list[Observation] = []  # sorted
         self._fresh: list[Observation] = []  # as they came

@@ -13,6 +13,8 @@ from functools import lru_cache
 
 from diffkeeper.model.clock import bracketed, rfc3339
 from diffkeeper.model.event import (
+    LIMIT_DROPPED,
+    LIMIT_FAILED,
     LOOK_APPEARED,
     LOOK_MOVED,
     MOUNT_ELSEWHERE,
@@ -29,6 +31,7 @@ from diffkeeper.model.event import (
     Meta,
 )
 from diffkeeper.reporters import escape
+from diffkeeper.reporters.numbers import size
 from diffkeeper.reporters.values import Line, signal_name
 
 _LABELS = {
@@ -234,6 +237,14 @@ def _held(line: Line) -> str:
     return f"{(line.event.t_ns - line.event.enter_ns) / 1e6:.1f} ms"
 
 
+def _limited(line: Line) -> str:
+    event = line.event
+    if event.detail == LIMIT_DROPPED:
+        return f"{event.length} events up to here were dropped: the trace may have {size(event.size)}"
+    ended = ", and the command was ended" if event.detail == LIMIT_FAILED else ""
+    return f"the trace has the {size(event.size)} that it may have: nothing is recorded from here on{ended}"
+
+
 _DETAILS: dict[Kind, Callable[[Line], str]] = {
     Kind.CREATE: _with_size,
     Kind.WRITE: _with_length,
@@ -261,6 +272,7 @@ _DETAILS: dict[Kind, Callable[[Line], str]] = {
     Kind.MOUNT: _mounted,
     Kind.GAP: _lost,
     Kind.HELD: _held,
+    Kind.LIMIT: _limited,
     Kind.PENDING: _pending,
     Kind.RESYNC: _resynced,
     Kind.CHANGED: _looked,

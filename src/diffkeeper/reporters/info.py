@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.clock import duration, rfc3339
 from diffkeeper.reporters import escape
+from diffkeeper.reporters.limits import since_words
 from diffkeeper.reporters.numbers import counted, size
 from diffkeeper.reporters.output import Output
-from diffkeeper.reporters.values import ending
+from diffkeeper.reporters.values import completeness, ending
 
 _WIDTH = 12
 
@@ -18,7 +19,7 @@ def report_info(info: TraceInfo, output: Output) -> None:
     """Write one line a fact; what is wrong with the trace comes last, and in words."""
     for label, text in _facts(info):
         output.line(f"{output.styled(label.ljust(_WIDTH), 'dim')}  {escape.escaped(text)}")
-    verdict = "yes" if info.is_complete else "no"
+    verdict = completeness(info).replace("complete", "yes") if info.is_complete else "no"
     style = "green" if info.is_complete else "bold red"
     output.line(f"{output.styled('complete'.ljust(_WIDTH), 'dim')}  {output.styled(verdict, style)}")
     for defect in (*info.defects, *info.damage):
@@ -41,6 +42,11 @@ def _facts(info: TraceInfo) -> Iterator[tuple[str, str]]:
     yield "baseline", _baseline(info)
     files, processes = counted(info.files, "file", "files"), counted(info.processes, "process", "processes")
     yield "changes", f"{counted(info.events, 'event', 'events')} on {files} by {processes}"
+    if info.first_number:
+        since = since_words(info.first_number, info.first_ns)
+        yield "answers", f"from {since} on; history up to there was dropped"
+    if info.max_bytes:
+        yield "limit", f"{size(info.max_bytes)} for the trace"
     yield "operations", ", ".join(f"{count:,} {kind}" for kind, count in info.kinds.items()) or "none"
     yield "written", size(info.bytes_written)
     yield "on disk", f"journal {size(info.journal_bytes)}, store {size(info.store_bytes)}"

@@ -16,6 +16,9 @@ from enum import Enum
 from diffkeeper.model.answers import Change, Entry, TraceInfo
 from diffkeeper.model.clock import rfc3339
 from diffkeeper.model.event import (
+    LIMIT_DROPPED,
+    LIMIT_FAILED,
+    LIMIT_STOPPED,
     LOOK_APPEARED,
     LOOK_MOVED,
     MOUNT_ELSEWHERE,
@@ -39,7 +42,8 @@ VERSION = 1
 Json = dict[str, object]
 
 _WITH_OFFSET = frozenset({Kind.WRITE, Kind.COPY, Kind.FALLOCATE})
-_WITHOUT_FILE = frozenset({Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.GAP, Kind.HELD})
+_WITHOUT_FILE = frozenset({Kind.OUTPUT, Kind.FORK, Kind.EXEC, Kind.EXIT, Kind.GAP, Kind.HELD, Kind.LIMIT})
+_LIMITS = {LIMIT_DROPPED: "dropped", LIMIT_STOPPED: "stopped", LIMIT_FAILED: "failed"}
 _READINGS = {
     RESYNC_REMOVED: "gone",
     RESYNC_CONTENT: "content",
@@ -197,6 +201,9 @@ def _particulars(line: Line) -> Json:
             return {"pending": event.detail != PENDING_ENDS}
         case Kind.GAP:
             return _loss(event)
+        case Kind.LIMIT:
+            dropped = {"dropped": event.length} if event.detail == LIMIT_DROPPED else {}
+            return {"what": _LIMITS.get(event.detail, ""), "max_bytes": event.size, **dropped}
         case Kind.RESYNC | Kind.CHANGED:
             return _reading(event)
         case _:

@@ -33,6 +33,7 @@ _STYLE_OF_KIND = {
     Kind.EXCHANGE: "blue",
     Kind.CHANGED: "yellow",
     Kind.GAP: "bold red",
+    Kind.LIMIT: "bold red",
     Kind.RESYNC: "magenta",
     Kind.MOUNT: "magenta",
     Kind.OUTPUT: "cyan",

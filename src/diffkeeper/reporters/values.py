@@ -9,6 +9,7 @@ from typing import Protocol
 from diffkeeper.model.answers import TraceInfo
 from diffkeeper.model.event import Event, Meta
 from diffkeeper.model.values import dataclass
+from diffkeeper.reporters.limits import since_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def ending(info: TraceInfo) -> str:
 def completeness(info: TraceInfo) -> str:
     """Return ``complete``, or what is missing from the trace."""
     if info.is_complete:
-        return "complete"
+        return f"complete from {since_words(info.first_number, info.first_ns)} on" if info.first_number else "complete"
     return "; ".join(dict.fromkeys((*info.defects, *info.damage))) or f"not complete ({info.state})"
 
 

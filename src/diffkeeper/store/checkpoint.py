@@ -50,8 +50,10 @@ _ExtentRow = tuple[int, int, int, int, int]
 class Checkpoints:
     """Put and get the trees of a store, by the number of the event after which they stood (0: the baseline)."""
 
-    def __init__(self, rocks: RocksStore) -> None:
+    def __init__(self, rocks: RocksStore, first: int = 0) -> None:
+        """Read trees after event ``first`` or later: of what was before it the events are not there."""
         self._rocks = rocks
+        self._first = first
         self.damage: list[str] = []
 
     def put(self, number: int, tree: Tree) -> None:
@@ -103,7 +105,7 @@ class Checkpoints:
         DamagedTraceError where none is left.
         """
         nearest = self.nearest(number)
-        while nearest is not None:
+        while nearest is not None and nearest >= self._first:
             try:
                 return nearest, self._named(nearest)
             except DamagedTraceError as error:

@@ -54,6 +54,19 @@ class Table:
         self.digests.append(digest)
         self.starts.append(self.starts[-1] + length)
 
+    def read(self, part: bytes) -> None:
+        """Append chunks as they are stored; raise DamagedTraceError where they are none."""
+        if not part or len(part) % _ENTRY.size:
+            raise DamagedTraceError("The table of a blob has a gap.")
+        for digest, length in _ENTRY.iter_unpack(part):
+            if not 0 < length <= CHUNK_BYTES:
+                raise DamagedTraceError("The table of a blob is invalid.")
+            self.add(digest, length)
+
+    def chunks(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield where each chunk begins and ends, and its sha256."""
+        return zip(self.starts, self.starts[1:], self.digests, strict=False)
+
     def entries(self, first: int) -> bytes:
         """Return the chunks from number ``first`` on as they are stored."""
         pairs = zip(self.digests[first:], self.starts[first:], self.starts[first + 1 :], strict=False)
@@ -113,10 +126,14 @@ class _OpenBlob:
 class ContentWriter:
     """Take the bytes of nodes and put them into the store as chunks (the model's BlobSink)."""
 
-    def __init__(self, rocks: RocksStore, held_bytes: int | None = None) -> None:
-        """Hold no more than ``held_bytes`` of all open blobs together."""
+    def __init__(self, rocks: RocksStore, held_bytes: int | None = None, *, is_bounded: bool = False) -> None:
+        """Hold no more than ``held_bytes`` of all open blobs together.
+
+        In a store that ``is_bounded`` it is noted which chunk is a difference from which.
+        """
         self._held_bytes = HELD_BYTES if held_bytes is None else held_bytes
         self._rocks = rocks
+        self._is_bounded = is_bounded
         self._reader = ContentReader(rocks)
         self._open: dict[int, _OpenBlob] = {}
         self._large: dict[int, int] = {}  # the last blob of nodes whose blobs are larger than the window
@@ -211,6 +228,19 @@ class ContentWriter:
             if blob.length > WINDOW_BYTES:
                 self._large[node] = blob.number
 
+    @property
+    def open_blobs(self) -> set[int]:
+        """Return the blobs that may still grow."""
+        return {blob.number for blob in self._open.values()}
+
+    def split(self, at_least: int) -> None:
+        """End blobs of ``at_least`` so many stored bytes; what follows comes in new ones, so that old ones can go."""
+        for node, blob in list(self._open.items()):
+            if blob.table.length >= at_least:
+                del self._open[node]
+                self._cut(blob)
+                self._put_table(blob)
+
     def has_chunk(self, digest: bytes) -> bool:
         """Say whether the chunk with this sha256 is stored."""
         key = chunk_key(digest)
@@ -297,6 +327,8 @@ class ContentWriter:
     def _put_new(self, digest: bytes, raw: bytes, base: Base | None, is_executable: bool) -> None:
         value = deltas.encode(raw, base)
         self._put(chunk_key(digest), value)
+        if self._is_bounded and value[0] == deltas.PREFIX:
+            self._put(Key.BASE + digest, deltas.parse(value).base)
         if is_executable and value[0] == deltas.PREFIX and bsdiff.is_executable(raw):
             self._put(Key.IMPROVE + digest, b"")
 

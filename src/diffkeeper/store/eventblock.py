@@ -347,6 +347,10 @@ class EventBlock:
             raise DamagedTraceError("A block of events refers to strings that it does not have.")
         return values
 
+    def blobs(self) -> Sequence[int]:
+        """Return the blobs that the events of the block have bytes in, one entry for each piece."""
+        return self._reader.all_numbers(Column.DATA_BLOB)
+
     def event(self, number: int) -> Event:
         """Return the event of that number."""
         return self.take([number - self.first])[0]

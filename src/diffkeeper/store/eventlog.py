@@ -15,6 +15,7 @@ from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Event
 from diffkeeper.model.process import Process
 from diffkeeper.model.values import dataclass
+from diffkeeper.store.beginning import read_beginning
 from diffkeeper.store.eventblock import BLOCK_EVENTS, DATA_BYTES, Column, EventBlock, EventColumns, encode_block
 from diffkeeper.store.format import Key
 from diffkeeper.store.processtable import decode_process, encode_process
@@ -127,6 +128,12 @@ class EventWriter:
             self._reach_ns = self._write_open()
             self._open, self._open_count, self._open_bytes = [], 0, 0
 
+    def cut(self) -> None:
+        """Begin a new block with the next event: what is up to here may be dropped apart from what follows."""
+        if self._open:
+            self._reach_ns = self._write_open()
+            self._open, self._open_count, self._open_bytes = [], 0, 0
+
     def put_process(self, process: Process) -> None:
         """Put or replace a process of the process table."""
         self._ready.append((Key.PROCESS + _NUMBER.pack(process.key), encode_process(process)))
@@ -160,10 +167,11 @@ class EventReader:
         self._blocks: OrderedDict[int, EventBlock] = OrderedDict()
         self.damage: list[str] = []
         self.index: list[BlockFacts] = []
+        self.beginning = read_beginning(rocks)
         self._read_index()
 
     def _read_index(self) -> None:
-        expected = 1
+        expected = max(self.beginning.number, 1)
         for key, record in self._rocks.scan(Key.INDEX):
             try:
                 facts = BlockFacts.from_item(key, record)

@@ -41,6 +41,8 @@ LOCK_NAME = "lock"
 JOURNAL_NAME = "journal"
 STORE_NAME = "store"
 
+DROP_OLDEST, STOP, FAIL = "drop-oldest", "stop", "fail"  # what is done when a trace has the size that it may have
+
 MAX_SESSION_BYTES = 16 << 20
 MAX_VALUE_BYTES = 1 << 20  # a call into RocksDB holds the GIL: no value of the store is meant to be larger
 
@@ -57,6 +59,7 @@ class Key:
     PROCESS = b"m:p"  # m:p<process key u64>     one process of the process table
     CHECKPOINT = b"m:k"  # m:k<number u64><part u32>  part of the tree as it stood after event `number`
     NAMELESS = b"m:n"  # m:n<number u64><part u32>  what changed without a name up to event `number` (nameless.py)
+    BASE = b"m:d"  # m:d<sha256>                 sha256 of the chunk that this one is a difference from
     FACT = b"m:s"  # m:s<name>                   what processing notes about itself (batches processed, counters)
 
 
@@ -105,6 +108,9 @@ class SessionFacts:
     stopped_realtime_ns: int = 0
     verification: str = ""
     differing: list[str] = field(default_factory=list)
+    max_bytes: int = 0
+    on_full: str = ""
+    full_monotonic_ns: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -221,6 +227,27 @@ def _sync_directory(path: str | os.PathLike[str]) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def disk_bytes(trace: Path) -> int:
+    """Return how much of the disk a trace takes: what its journal and its store do."""
+    return sum(map(folder_bytes, (trace / JOURNAL_NAME, trace / STORE_NAME)))
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return how much of the disk the files of a folder take; one that is not there takes nothing."""
+    count = 0
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                    count += status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size
+                except FileNotFoundError:
+                    continue  # RocksDB removes files as it likes
+    except OSError:
+        return count
+    return count
 
 
 def trace_state(trace: str | os.PathLike[str]) -> str:

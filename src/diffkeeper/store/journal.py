@@ -40,6 +40,19 @@ _NAME = re.compile(r"([rb])([0-9]{6,9})\.seg")
 _HEAD = _HEADER.size
 
 
+def most_journal_bytes(max_bytes: int) -> int:
+    """Return how much of a trace that may have ``max_bytes`` the ring's segments may take, before the command is held.
+
+    Much: what they take is dropped from the oldest history, which costs nothing of what is recorded.
+    """
+    return max_bytes // 4 * 3
+
+
+def segment_bytes_for(max_bytes: int) -> int:
+    """Return the size of a segment of a trace that may have ``max_bytes``, 0 for any size."""
+    return min(SEGMENT_BYTES, max(max_bytes // 32, MAX_PAYLOAD_BYTES)) if max_bytes else SEGMENT_BYTES
+
+
 class BatchKind(IntEnum):
     """Name what a batch holds."""
 
@@ -161,6 +174,11 @@ class SegmentPool:
         descriptor = self._descriptors[number]
         write_at(descriptor, b"\0" * _HEAD, 0)  # without a first header nothing in it counts any more
         return descriptor
+
+    @property
+    def count(self) -> int:
+        """Return how many segments there are."""
+        return len(self._descriptors)
 
     @property
     def is_whole(self) -> bool:

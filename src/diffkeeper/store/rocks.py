@@ -22,13 +22,19 @@ BLOCK_CACHE_MIB = 16
 # With up to this many sorted files nothing is compacted: most traces are written once and never rewritten.
 COMPACTION_TRIGGER = 32
 
-_LINKED = re.compile(r"[0-9]{1,20}\.sst")
+# Of a store whose oldest values go away all the time: values lie in files of their own, by age, so that what is freed
+# is mostly whole files, and only what is left of the oldest quarter of them is copied (docs/decisions/0025).
+BLOB_FILE_BYTES = 8 << 20
+_LEAST_IN_A_BLOB_FILE = 512
+_COPIED_SHARE = 0.25
+
+_LINKED = re.compile(r"[0-9]{1,20}\.(?:sst|blob)")
 _COPIED = re.compile(r"CURRENT|(MANIFEST|OPTIONS)-[0-9]{1,20}")
 _MAX_COPIED_BYTES = 256 << 20
 _GALLOP_BYTES = 16  # keys of the store have at most this many bytes of numbers after their prefix
 
 
-def _options() -> rocksdict.Options:
+def _options(is_bounded: bool = False) -> rocksdict.Options:
     options = rocksdict.Options(raw_mode=True)
     # The only setting of rocksdict 0.3 that yields a working bloom filter: with BlockBasedOptions.set_bloom_filter
     # filters are written and never consulted, and to miss a key among 100 values of 1 MiB takes 700 us instead of 1.
@@ -45,7 +51,19 @@ def _options() -> rocksdict.Options:
     options.set_manifest_preallocation_size(1 << 16)
     options.set_stats_dump_period_sec(0)
     options.set_stats_persist_period_sec(0)
+    if is_bounded:
+        _keep_by_age(options)
     return options
+
+
+def _keep_by_age(options: rocksdict.Options) -> None:
+    options.set_write_buffer_size(BLOB_FILE_BYTES)  # what is in memory is not seen when the size is looked at
+    options.set_enable_blob_files(True)
+    options.set_min_blob_size(_LEAST_IN_A_BLOB_FILE)
+    options.set_blob_file_size(BLOB_FILE_BYTES)
+    options.set_blob_compression_type(rocksdict.DBCompressionType.none())
+    options.set_enable_blob_gc(True)
+    options.set_blob_gc_age_cutoff(_COPIED_SHARE)
 
 
 def _write_options() -> rocksdict.WriteOptions:
@@ -70,9 +88,12 @@ class RocksStore:
         self._cleanup = weakref.finalize(self, shutil.rmtree, links, ignore_errors=True) if links else None
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str]) -> RocksStore:
-        """Open the store at ``path`` for writing, making it where there is none."""
-        options = _options()
+    def create(cls, path: str | os.PathLike[str], *, is_bounded: bool = False) -> RocksStore:
+        """Open the store at ``path`` for writing, making it where there is none.
+
+        In one that ``is_bounded`` much will be removed again.
+        """
+        options = _options(is_bounded)
         options.create_if_missing(True)
         os.makedirs(path, mode=0o700, exist_ok=True)
         is_new = not os.path.exists(os.path.join(path, "CURRENT"))
@@ -125,6 +146,15 @@ class RocksStore:
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key in keys:
             del batch[key]
+        self._write(batch)
+
+    def replace_many(self, keys: Iterable[bytes], items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Remove all ``keys``, then put all ``items``; or after a kill neither."""
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key in keys:
+            del batch[key]
+        for key, value in items:
+            batch[key] = value
         self._write(batch)
 
     def _write(self, batch: rocksdict.WriteBatch) -> None:
@@ -201,6 +231,11 @@ class RocksStore:
         with _failures_as(TraceError, "cannot write to the store"):
             self._database.flush(True)
 
+    def compact(self) -> None:
+        """Give back the room of what was removed."""
+        with _failures_as(TraceError, "cannot write to the store"):
+            self._database.compact_range(None, None)
+
     def close(self) -> None:
         """Close the store; a second call does nothing.
 
@@ -247,7 +282,7 @@ def _open_links(links: str) -> tuple[rocksdict.Rdict, list[str]]:
         return rocksdict.Rdict(links, _options(), access_type=read_only), []
     except Exception as error:
         damage = [f"the store is damaged: {_one_line(error, links)}"]
-    tables = {name for name in os.listdir(links) if _LINKED.fullmatch(name)}
+    tables = {name for name in os.listdir(links) if name.endswith(".sst")}
     with _failures_as(DamagedTraceError, "the store is damaged beyond repair"):
         rocksdict.Rdict.repair(links, _options())
         database = rocksdict.Rdict(links, _options(), access_type=read_only)

@@ -12,12 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from diffkeeper.errors import DamagedTraceError, NoSuchTraceError, StillRecordingError
+from diffkeeper.errors import DamagedTraceError, DroppedHistoryError, NoSuchTraceError, StillRecordingError
 from diffkeeper.model.answers import Change, TraceInfo
 from diffkeeper.model.event import Event, Kind
 from diffkeeper.model.process import Process
 from diffkeeper.model.timeline import EventFilter, PathFilter, Position, parse_position
 from diffkeeper.processing.progress import Progress, read_progress
+from diffkeeper.reporters.limits import full_words
 from diffkeeper.store.attempts import chosen_attempt
 from diffkeeper.store.eventlog import EventReader
 from diffkeeper.store.format import (
@@ -32,7 +33,7 @@ from diffkeeper.store.format import (
 from diffkeeper.store.rocks import RocksStore
 from diffkeeper.trace import events
 from diffkeeper.trace.events import Page, ProcessNames, TraceExtent
-from diffkeeper.trace.info import info_of, losses_of
+from diffkeeper.trace.info import dropped_words, full_ns, info_of, losses_of
 
 if TYPE_CHECKING:
     from diffkeeper.model.exported import ExportReport
@@ -61,6 +62,7 @@ class Trace:
         self._damage: list[str] = []
         self._progress = self._read_progress()
         self._events = EventReader(rocks)
+        self.beginning = self._events.beginning
         self._comms = ProcessNames(self._events)
         self._base = base
         self._loaded: States | None = None
@@ -138,7 +140,7 @@ class Trace:
 
     def info(self) -> TraceInfo:
         """Return what is known of the trace as a whole: the command, counts, sizes, and whether it is complete."""
-        return info_of(self.path, self._state, self.facts, self._progress, self.damage)
+        return info_of(self.path, self._state, self.facts, self._progress, self.damage, self.beginning)
 
     @property
     def losses(self) -> list[str]:
@@ -150,8 +152,15 @@ class Trace:
 
     def losses_at(self, position: PositionLike) -> list[str]:
         """Return what keeps the tree at a position from being known to be whole; its entries say what they lack."""
-        is_touched = bool(self.at(position).doubt)
-        return losses_of(self.facts, self._progress, self.damage, with_gaps=is_touched)
+        view = self.at(position)
+        losses = losses_of(self.facts, self._progress, self.damage, with_gaps=bool(view.doubt))
+        return [*losses, *self.ended] if view.number == self._events.count else losses
+
+    @property
+    def ended(self) -> list[str]:
+        """Return in words why nothing is known of what came after the last event, if the trace was full by then."""
+        full = full_ns(self.facts)
+        return [] if full is None else [full_words(full, self.facts.max_bytes)]
 
     def timeline(
         self,
@@ -200,7 +209,12 @@ class Trace:
         return events.pages(self._events, wanted, last)
 
     def event(self, number: int) -> Event:
-        """Return the event of that number; raises DamagedTraceError where it is not there or cannot be read."""
+        """Return the event of that number; raises DamagedTraceError where it is not there or cannot be read.
+
+        Raises DroppedHistoryError for one before the history that is left; its first is a LIMIT.
+        """
+        if 0 < number < self.beginning.number:
+            raise DroppedHistoryError(dropped_words(f"@{number}", self.beginning))
         return self._events.event(number)
 
     def data(self, event: Event) -> bytes:
@@ -222,8 +236,18 @@ class Trace:
         return self._events.processes()
 
     def cut(self, position: PositionLike) -> int:
-        """Return the number of the last event that a position covers, 0 for the baseline."""
-        return _position(position).resolve(self.extent).number
+        """Return the number of the last event that a position covers, 0 for the baseline.
+
+        Raises DroppedHistoryError for what is before the history that is left.
+        """
+        asked = _position(position)
+        return self.answered(asked.resolve(self.extent).number, asked.text)
+
+    def answered(self, number: int, text: str = "") -> int:
+        """Return the number of an event after which the tree is known, named by ``text``; raises as ``cut`` does."""
+        if number < self.beginning.number:
+            raise DroppedHistoryError(dropped_words(text or f"@{number}", self.beginning))
+        return number
 
     def at(self, position: PositionLike) -> TreeView:
         """Return the tree as it stood just after all that a position covers (``"2m14s"``, ``"@1281^"``, ``"end"``)."""
@@ -239,9 +263,13 @@ class Trace:
         return changes(self.at(a), self.at(b))
 
     def history(self, path: str | bytes) -> list[Event]:
-        """Return the events of every file that bore a path, from before it was renamed to it until it lost it."""
+        """Return the events of every file that bore a path, from before it was renamed to it until it lost it.
+
+        Where older history was dropped, the LIMIT that stands for it comes first.
+        """
         wanted = os.fsencode(path).strip(b"/")
-        known = [self._states.tree(number).lookup(wanted) for number in (0, self._events.count)]
+        ends = (self.beginning.number, self._events.count)
+        known = [self._states.tree(number).lookup(wanted) for number in ends]
         return events.history(self._events, wanted, [node.number for node in known if node is not None])
 
     def export(
@@ -264,7 +292,9 @@ class Trace:
         return report
 
     def last_change(self) -> Event | None:
-        """Return the last change that the command's own processes made before it exited."""
+        """Return the last change that the command's own processes made before it exited, None if that is not known."""
+        if self.ended:
+            return None
         return events.last_change(self._events, self.extent.exit_number or self._events.count)
 
     def _path_filter(self, paths: str | Iterable[str]) -> PathFilter:

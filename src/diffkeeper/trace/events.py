@@ -7,7 +7,7 @@ from itertools import islice
 
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Event, Kind, Mark
-from diffkeeper.model.timeline import ALWAYS_KINDS, NAMELESS_KINDS, EventFilter
+from diffkeeper.model.timeline import ALWAYS_KINDS, LOSSES, NAMELESS_KINDS, EventFilter
 from diffkeeper.processing.totals import CHANGE_KINDS
 from diffkeeper.store.eventblock import EventBlock
 from diffkeeper.store.eventlog import EventReader
@@ -83,7 +83,7 @@ Page = tuple[EventBlock, Sequence[int]]
 """A block, and the places in it of the events that were asked for."""
 
 
-_PATHLESS = frozenset(map(int, {Kind.GAP, *NAMELESS_KINDS}))  # shown whatever paths were asked for
+_PATHLESS = frozenset(map(int, LOSSES | NAMELESS_KINDS))  # shown whatever paths were asked for
 _UNRESOLVED = int(Mark.UNRESOLVED)
 _SHOWN = ("kind", "t_ns", "pid", "process", "marks", "path", "size", "length")
 
@@ -200,9 +200,10 @@ def history(reader: EventReader, path: bytes, known: Sequence[int]) -> list[Even
     ``known`` are nodes that bear the path at the start or at the end.
     """
     until = _bearers(reader, path)
+    dropped = [reader.event(reader.beginning.number)] if reader.beginning.number else []
     for node in known:
         until.setdefault(node, reader.count)
-    return [event for event in _events_of(reader, set(until)) if event.number <= _last_of(event, until)]
+    return dropped + [event for event in _events_of(reader, set(until)) if event.number <= _last_of(event, until)]
 
 
 def _last_of(event: Event, until: Mapping[int, int]) -> int:

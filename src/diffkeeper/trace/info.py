@@ -11,12 +11,25 @@ from diffkeeper.model.event import Kind
 from diffkeeper.model.verdict import Verdict, judge
 from diffkeeper.processing.progress import Progress
 from diffkeeper.processing.totals import kinds_of, summary_of
+from diffkeeper.reporters import limits
+from diffkeeper.store.beginning import Beginning
 from diffkeeper.store.format import JOURNAL_NAME, STORE_NAME, SessionFacts
 
+_BASELINE = Beginning()
 
-def info_of(trace: Path, state: str, facts: SessionFacts, progress: Progress, damage: Sequence[str]) -> TraceInfo:
+
+def info_of(
+    trace: Path,
+    state: str,
+    facts: SessionFacts,
+    progress: Progress,
+    damage: Sequence[str],
+    beginning: Beginning = _BASELINE,
+) -> TraceInfo:
     """Return what is known of a trace."""
     counters = {**facts.counters, **summary_of(progress.totals)}
+    if beginning.number:
+        counters["dropped_events"] = beginning.number  # the counters were noted before the last dropping
     verdict = _verdict(state, facts, counters, damage)
     return TraceInfo(
         path=os.fspath(trace),
@@ -52,7 +65,23 @@ def info_of(trace: Path, state: str, facts: SessionFacts, progress: Progress, da
         verification=facts.verification,
         mounts_left_out=tuple(facts.mounts_left_out),
         differing=tuple(facts.differing),
+        first_number=beginning.number,
+        first_ns=beginning.t_ns,
+        max_bytes=facts.max_bytes or beginning.limit_bytes,
+        full_ns=full_ns(facts),
     )
+
+
+def dropped_words(asked: str, beginning: Beginning) -> str:
+    """Return why the trace cannot answer what was ``asked`` for, and from where on it can."""
+    return limits.dropped_words(asked, beginning.number, beginning.t_ns, beginning.limit_bytes)
+
+
+def full_ns(facts: SessionFacts) -> int | None:
+    """Return when nothing was recorded any more as the trace was full, None if that did not happen."""
+    if facts.full_monotonic_ns is None or not facts.start_monotonic_ns:
+        return None
+    return facts.full_monotonic_ns - facts.start_monotonic_ns
 
 
 def losses_of(facts: SessionFacts, progress: Progress, damage: Sequence[str], *, with_gaps: bool = True) -> list[str]:
@@ -69,7 +98,9 @@ def _verdict(state: str, facts: SessionFacts, counters: Mapping[str, int], damag
     """Return what keeps a trace from being complete, beside the damage."""
     failures = [words for words in map(str, facts.engine_facts.get("failures", ())) if words not in damage]
     said = None if damage else facts.complete
-    return judge(counters, failures, is_broken=state == "broken", said=said)
+    full = full_ns(facts)
+    ended = "" if full is None else limits.full_words(full, facts.max_bytes)
+    return judge(counters, failures, is_broken=state == "broken", said=said, ended=ended)
 
 
 def _duration_ns(facts: SessionFacts) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.event import Kind, Mark
-from diffkeeper.model.timeline import ALWAYS_KINDS, NAMELESS_KINDS, EventFilter
+from diffkeeper.model.timeline import ALWAYS_KINDS, LOSSES, NAMELESS_KINDS, EventFilter
 from diffkeeper.store.eventlog import BlockFacts, EventReader
 from diffkeeper.store.touched import Touched
 
@@ -25,7 +25,7 @@ def may_admit(reader: EventReader, wanted: EventFilter) -> MayHold:
     if wanted.paths.is_everything and not wanted.pids:
         return lambda facts: bool(facts.kinds & kinds)
     # What the paths that were asked for do not matter to.
-    always = mask({Kind.GAP} if wanted.pids else {Kind.GAP, *(wanted.kinds & NAMELESS_KINDS)})
+    always = mask(LOSSES if wanted.pids else LOSSES | (wanted.kinds & NAMELESS_KINDS))
     return lambda facts: bool(
         facts.kinds & kinds and (facts.kinds & always or _touches(reader, facts, lambda it: _admits(wanted, it)))
     )

@@ -59,7 +59,8 @@ class States:
         self._events = events
         self._facts = facts
         self._damage: list[str] = []
-        self._checkpoints = Checkpoints(rocks)
+        self._rocks = rocks
+        self._checkpoints = Checkpoints(rocks, events.beginning.number)
         self.content = Bytes(ContentReader(rocks), self._base(base, is_lossless=is_lossless))
 
     def close(self) -> None:
@@ -98,5 +99,5 @@ class States:
         return recorded_base(self._facts, self._ends, seen_until_ns(self._facts, is_lossless=is_lossless))
 
     def _ends(self) -> tuple[Tree, Tree]:
-        """Return the baseline and the last state."""
-        return self.tree(0), self.tree(self._events.count)
+        """Return the baseline, which stays though its bytes may have been dropped, and the last state."""
+        return Checkpoints(self._rocks).load(0)[1], self.tree(self._events.count)
