@@ -104,7 +104,7 @@ class Trace:
         return bisect_right([one.t_ns for one in EVENTS], t_ns)
 
     @classmethod
-    def open(cls, path, base=None):
+    def open(cls, path, base=None, announce=None):
         cls.opened = path
         if cls.failure:
             raise cls.failure
