@@ -8,7 +8,7 @@ from diffkeeper.model.event import RESYNC_CONFIRMED, RESYNC_EXTENT, Data, Event,
 from diffkeeper.model.extents import UNKNOWN
 from diffkeeper.model.late import LateReadings
 from diffkeeper.model.losses import FILE_IN_DOUBT, TREE_IN_DOUBT
-from diffkeeper.model.observation import Base, DataOp, DataWritten, EventsLost, Flag, LateData, Lost
+from diffkeeper.model.observation import Base, DataOp, DataWritten, EventsLost, Flag, Held, LateData, Lost
 from diffkeeper.trace.view import TreeView
 from unit.test_model_resolve import START, Scene, inode
 
@@ -100,3 +100,9 @@ def test_a_late_reading_that_a_loss_may_have_changed_is_not_exact(file: Base | N
     readings = LateReadings()
     readings.note([write, reading, lost])
     assert [settled[2] for settled in readings.join([write])] == [is_exact]
+
+
+def test_what_the_recorder_tells_of_itself_makes_no_process(scene: Scene) -> None:
+    (held,) = scene.resolver.feed(Held(1, START + 5, START, START + 5, 0, 0, Flag(0), 0))
+    assert held.process == 0
+    assert not any(process.pid == 0 for process in scene.resolver.processes.values())

@@ -12,7 +12,7 @@ from typing import Any
 
 from diffkeeper.model.event import Event, Kind, Mark, Meta
 from diffkeeper.model.node import GENERATION_UNKNOWN, Identity, Node
-from diffkeeper.model.observation import Flag, Inode, Looked, Observation
+from diffkeeper.model.observation import Flag, Inode, Observation
 from diffkeeper.model.process import ProcessTable
 from diffkeeper.model.tree import Tree
 
@@ -109,8 +109,8 @@ class Ledger:
             self._out.append(event)
 
     def process_of(self, observation: Observation) -> int:
-        """Return the key of the process that an observation is about, 0 where nobody knows."""
-        if not observation.pid and isinstance(observation, Looked):
+        """Return the key of the process that an observation is about, 0 where nobody knows or the recorder did it."""
+        if not observation.pid:
             return 0
         is_outsider = bool(int(observation.flags) & _OUTSIDER)
         return self.table.key_of(observation.pid, observation.t_ns - self.start_ns, is_outsider)
