@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import limits, machine, micro, peers, real
+from benchmarks import limits, machine, micro, peers, queries, real
 from benchmarks.report import Section, write
 from benchmarks.run import Place
 
@@ -18,6 +18,7 @@ GROUPS: dict[str, Callable[[Place, int, bool], Section]] = {
     "micro": lambda place, pairs, quick: micro.measure(place, pairs, QUICK_DIVISOR if quick else 1),
     "real": lambda place, pairs, quick: real.measure(place, pairs, real.QUICK if quick else tuple(real.CHOSEN)),
     "peers": lambda place, pairs, quick: peers.measure(place, pairs, QUICK_DIVISOR if quick else 1),
+    "queries": lambda place, pairs, quick: queries.measure(place, pairs, QUICK_DIVISOR if quick else 1),
     "rest": lambda place, pairs, quick: limits.measure(place, pairs, QUICK_DIVISOR if quick else 1),
 }
 

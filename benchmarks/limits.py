@@ -1,12 +1,7 @@
-"""The limits that are not ratios of calls: start-up, rates held, processing, timeline, export, baseline, memory."""
+"""The limits that are not ratios of calls: start-up, rates held, processing, baseline, memory."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +9,10 @@ from pathlib import Path
 
 from benchmarks import baseline
 from benchmarks.micro import Loop, build
-from benchmarks.pairs import Spread, differences, interleaved, ratios, spread
+from benchmarks.pairs import Spread, differences, interleaved, spread
 from benchmarks.report import Limit, Section
 from benchmarks.run import FailedError, Place, Run, diffkeeper, record, run
 
-MAKE_TREE = Path(__file__).resolve().parents[1] / "tests/oracle/programs/make_tree.py"
 HEAD = ("what", "measured", "of what")
 TEXT = (
     "Medians, least and greatest in brackets. After the command means from the command's exit to that of `record`,"
@@ -50,8 +44,6 @@ def measure(place: Place, pairs: int, divisor: int) -> Section:
     idle = _start_up(section, place, pairs)
     for rate in RATES:
         _attempt(section, rate.text, partial(_sustain, section, rate, program, place, divisor, idle))
-    _attempt(section, "timeline", lambda: _timeline(section, program, place, pairs, divisor))
-    _attempt(section, "export", lambda: _export(section, place, pairs, divisor))
     _attempt(section, "baseline", lambda: _baseline(section, place, pairs, divisor))
     return section
 
@@ -117,55 +109,6 @@ def _put_rest(section: Section, rate: Rate, done: Run, idle: float) -> None:
 
 def _spent(after: float, done: Run) -> str:
     return f"{after:.1f} s after the command; {done.cpu_s:.1f} s of CPU time for all of it"
-
-
-def _first_and_all(command: list[str]) -> tuple[float, float]:
-    """Return after how many seconds the first line came, and all of them."""
-    began = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert child.stdout, "it is a pipe"
-    child.stdout.readline()
-    first = time.perf_counter() - began
-    while child.stdout.read(MIB):
-        pass
-    child.wait()
-    return first, time.perf_counter() - began
-
-
-def _timeline(section: Section, program: Path, place: Place, pairs: int, divisor: int) -> None:
-    place.clear()
-    count = 1_000_000 // divisor
-    record([str(program), "append", "16", str(count), "1"], place)
-    taken = [_first_and_all(diffkeeper("timeline", "-s", str(place.trace))) for _ in range(pairs)]
-    for what, limit, values in (("first line", 0.3, [a for a, _ in taken]), ("all", 3.0, [b for _, b in taken])):
-        shown = Spread(tuple(values))
-        name = f"timeline of 1,000,000 events, {what}"
-        _put(
-            section,
-            name,
-            f"{limit} s",
-            f"{shown.text()} s of {count:,} events",
-            "the whole command",
-            shown.median <= limit,
-        )
-
-
-def _export(section: Section, place: Place, pairs: int, divisor: int) -> None:
-    """Record the making of a tree, and hold its export against a copy."""
-    files = 50_000 // divisor
-    place.clear()
-    record([sys.executable, str(MAKE_TREE), "tree", str(files)], place)
-    export = diffkeeper("export", "-q", "-s", str(place.trace), "--time", "end", "--out", str(place.scratch / "out"))
-    copy = ["cp", "-a", str(place.root), str(place.scratch / "out")]
-
-    def once(command: list[str]) -> Run:
-        shutil.rmtree(place.scratch / "out", ignore_errors=True)
-        os.sync()
-        return run(command, place.scratch)
-
-    rounds = interleaved(pairs, lambda: once(copy), lambda: once(export))
-    ratio = ratios(rounds, lambda each: each.wall_s)
-    _put(section, "export", "1.5×", f"{ratio.text()}×", f"`cp -a` of {files:,} small files", ratio.median <= 1.5)
 
 
 def _rates(place: Place, pairs: int, files: int, size: int) -> Iterator[float]:

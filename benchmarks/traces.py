@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ COMMAND = 4_000
 AT_ONCE = 2_000  # events are handed on in lots of about so many
 _PAGE = 4_096
 _PAGES = 64  # of the database
+_LARGEST = 1 << 20  # of one write
+_WORDS = [b"%06x" % (number * 7_919 % (1 << 24)) for number in range(500)]
 
 
 @dataclass
@@ -198,6 +200,77 @@ class Build:
         return self._t_ns
 
 
+class Writing:
+    """Write files into folders of a hundred; ``tree`` is the state that this leads to."""
+
+    def __init__(self, output: Output) -> None:
+        """Put bytes into ``output``."""
+        self.output = output
+        self.tree = Tree()
+        self._chance = random.Random(2)
+        self._root = self.tree.add_root(b"", (5, 2, 0), Meta(stat.S_IFDIR | 0o755, 0, 0, START_NS)).number
+        self._folder = 0
+        self._number = 0
+
+    def file(self, number: int, size: int) -> list[Event]:
+        """Write one file, in a new folder if it is time for one; return the events."""
+        lot: list[Event] = []
+        folder = b"d%d" % (number // 100)
+        if number % 100 == 0:
+            self._folder = self.tree.next_number
+            lot.append(self._event(Kind.MKDIR, self._folder, self._root, folder, stat.S_IFDIR | 0o755))
+        node, name = self.tree.next_number, b"f%d" % number
+        path = folder + b"/" + name
+        lot.append(self._event(Kind.CREATE, node, self._folder, name, stat.S_IFREG | 0o644, path=path))
+        for offset in range(0, size, _LARGEST):
+            length = min(_LARGEST, size - offset)
+            blob, start = self.output.content.append(node, self._bytes(number, length))
+            data = (Data(offset, length, blob, start),)
+            more: dict[str, Any] = {"path": path, "offset": offset, "length": length, "size": offset + length}
+            lot.append(self._event(Kind.WRITE, node, self._folder, name, stat.S_IFREG | 0o644, data=data, **more))
+        self.output.content.end(node)
+        return lot
+
+    def _bytes(self, number: int, length: int) -> bytes:
+        if number % 3 == 0:
+            return self._chance.randbytes(length)
+        words = self._chance.choices(_WORDS, k=length // 6 + 1)
+        return b"".join(words)[:length]
+
+    def _event(self, kind: Kind, node: int, parent: int, name: bytes, mode: int, **fields: Any) -> Event:
+        self._number += 1
+        t_ns = self._number * 1_000
+        meta = Meta(mode, 0, 0, START_NS + t_ns)
+        fields = {"path": name, **fields}
+        event = Event(
+            self._number, t_ns, kind, COMMAND, COMMAND, 1, node=node, parent=parent, name=name, meta=meta, **fields
+        )
+        self.tree.apply(event)
+        return event
+
+    def new_processes(self) -> list[Process]:
+        """Return the only one."""
+        return [Process(1, COMMAND, comm=b"writer")]
+
+    @property
+    def end_ns(self) -> int:
+        """Return when the last event was, ns since the start."""
+        return self._number * 1_000
+
+
+def make_tree_trace(place: Path, sizes: Iterable[int]) -> None:
+    """Make a sealed trace in which files of these sizes are written: text that compresses, and every third noise."""
+    place.mkdir(mode=0o700)
+    output = Output(place / STORE_NAME)
+    writing, totals = Writing(output), Totals()
+    output.checkpoint(writing.tree)
+    for number, size in enumerate(sizes):
+        lot = writing.file(number, size)
+        totals.add(lot)
+        output.append(lot)
+    _finish(place, output, writing, totals)
+
+
 def make_trace(place: Path, events: int) -> None:
     """Make a sealed trace of about so many events in a new folder."""
     place.mkdir(mode=0o700)
@@ -212,13 +285,17 @@ def make_trace(place: Path, events: int) -> None:
         ):
             checkpoint_at = output.count
             _commit(output, build, totals)
+    _finish(place, output, build, totals)
+
+
+def _finish(place: Path, output: Output, build: Build | Writing, totals: Totals) -> None:
     output.progress.is_finished = output.progress.has_end = True
     _commit(output, build, totals)
     output.close()
     _seal(place, build, totals)
 
 
-def _commit(output: Output, build: Build, totals: Totals) -> None:
+def _commit(output: Output, build: Build | Writing, totals: Totals) -> None:
     """Put what was made into the store; what was counted comes last, as it is of use to readers alone."""
     output.checkpoint(build.tree)
     progress = output.progress
@@ -228,7 +305,7 @@ def _commit(output: Output, build: Build, totals: Totals) -> None:
     output.commit(build.new_processes())
 
 
-def _seal(place: Path, build: Build, totals: Totals) -> None:
+def _seal(place: Path, build: Build | Writing, totals: Totals) -> None:
     facts = SessionFacts(
         trace_id=1,
         state="sealed",

@@ -194,6 +194,8 @@ class Folder:
 
     def _clear(self, folder: int, name: bytes) -> None:
         """Remove what stands in the way, if that was allowed; a directory only if it is empty."""
+        if self._is_fresh:
+            return  # there was nothing; what makes the entry fails if somebody else put something there
         try:
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from diffkeeper.model.event import Event, Kind, Mark
 from diffkeeper.model.globs import PathFilter
 from diffkeeper.model.timeline import HIDDEN_KINDS, EventFilter
+from diffkeeper.reporters.output import Output
+from diffkeeper.reporters.terminal import report_classic
+from diffkeeper.reporters.values import Page, Timeline
 from diffkeeper.store import eventlog
 from diffkeeper.store.eventblock import EventBlock
 from diffkeeper.store.eventlog import EventReader, EventWriter
@@ -160,3 +165,26 @@ def test_a_summary_that_cannot_be_read_hides_nothing(rocks: RocksStore) -> None:
     reader = _reader(rocks)
     rocks.put_many((key, b"damaged") for key, _ in list(rocks.scan(Key.TOUCHED)))
     assert len(_numbers(reader, EventFilter(paths=PathFilter.of("folder7/file3")))) == 5
+
+
+class Closed(io.StringIO):
+    """Be a reader that has seen enough after the first page."""
+
+    def write(self, text: str) -> int:
+        if self.tell() > 1_000:
+            raise BrokenPipeError
+        return super().write(text)
+
+
+def test_a_reader_who_has_seen_enough_is_not_read_for(rocks: RocksStore) -> None:
+    reader = _reader(rocks)
+    pages = (Page(block, rows) for block, rows in events.pages(reader, EventFilter()))
+    with pytest.raises(BrokenPipeError):
+        report_classic(Timeline(cast(Any, None), pages=pages), Output(Closed()))
+    assert reader.read == [0, 1]
+
+
+def test_an_instant_is_found_in_one_block(rocks: RocksStore) -> None:
+    reader = _reader(rocks)
+    assert reader.number_at(512_500) == 512
+    assert reader.read == [10]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from diffkeeper.base import Base
 from diffkeeper.errors import UnknownContentError
 from diffkeeper.model.promised import is_promised
+
+_PIECE_BYTES = 1 << 20
 
 
 class Stored(Protocol):
@@ -15,6 +17,9 @@ class Stored(Protocol):
 
     def read(self, blob: int, start: int, length: int) -> bytes:
         """Return ``length`` bytes of a blob; raises DamagedTraceError."""
+
+    def stream(self, blob: int, start: int, length: int) -> Iterator[bytes]:
+        """Yield the same bytes in pieces of at most 1 MiB."""
 
     def has(self, blob: int) -> bool:
         """Say whether the store has a blob."""
@@ -41,6 +46,14 @@ class Bytes:
             raise UnknownContentError("its bytes from before the command are neither in the trace nor in the base")
         self.from_base.add(blob)
         return data
+
+    def stream(self, blob: int, start: int, length: int) -> Iterator[bytes]:
+        """Yield the same bytes in pieces of at most 1 MiB; raises as ``read`` does."""
+        if not is_promised(blob) or self._stores(blob):
+            yield from self._stored.stream(blob, start, length)
+            return
+        for done in range(0, length, _PIECE_BYTES):
+            yield self.read(blob, start + done, min(_PIECE_BYTES, length - done))
 
     def has(self, blob: int) -> bool:
         """Say whether the bytes of a promised blob can be had."""

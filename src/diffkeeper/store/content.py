@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import struct
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
+from functools import partial
+from typing import TYPE_CHECKING
 
 from diffkeeper.errors import DamagedTraceError
 from diffkeeper.model.promised import FIRST_PROMISED
@@ -22,14 +24,20 @@ from diffkeeper.store.deltas import CHUNK_BYTES, Base
 from diffkeeper.store.format import Key
 from diffkeeper.store.rocks import RocksStore
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
 HELD_BYTES = 64 << 20  # of all open blobs together
 WINDOW_BYTES = 16 << 20  # of one blob, held so that its end can name the version that it is a delta of
 BATCH_BYTES = 4 << 20  # put at once
 CACHED_BYTES = 24 << 20  # of decoded chunks, held by a reader
 CACHED_ENTRIES = 200_000  # of blob tables, held by a reader
+AHEAD_FROM = 4 << 20  # bytes; what is read at once of so much is decoded by threads
+AHEAD_THREADS, AHEAD_CHUNKS = 2, 4
 
 _NUMBER = struct.Struct(">Q")
 _ENTRY = struct.Struct("<32sI")
+_SMALL_TABLE_BYTES = 16 * _ENTRY.size
 
 
 def chunk_key(digest: bytes) -> bytes:
@@ -393,14 +401,34 @@ class ContentReader:
                 f"Blob {blob} has {table.length} bytes, not those from {start} to {start + length}."
             )
         end, index = start + length, bisect_right(table.starts, start) - 1
-        while start < end:
+        digests = table.digests[index : bisect_left(table.starts, end)]
+        for piece in self._ahead(digests) if length >= AHEAD_FROM else map(self.chunk, digests):
             base = table.starts[index]
-            piece = self.chunk(table.digests[index])
             if len(piece) != table.starts[index + 1] - base:
                 raise DamagedTraceError(f"A chunk of blob {blob} has not the length that its table says.")
             yield piece[start - base : end - base]
             index += 1
             start = table.starts[index]
+
+    def _ahead(self, digests: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield chunks that threads have decoded and checked, which lets go of the GIL, while earlier ones are used."""
+        from concurrent.futures import ThreadPoolExecutor  # only for large files
+
+        waiting: deque[Callable[[], bytes]] = deque()
+        with ThreadPoolExecutor(AHEAD_THREADS) as pool:
+            for digest in digests:
+                waiting.append(self._begun(pool, digest))
+                if len(waiting) > AHEAD_CHUNKS:
+                    yield waiting.popleft()()
+            while waiting:
+                yield waiting.popleft()()
+
+    def _begun(self, pool: Executor, digest: bytes) -> Callable[[], bytes]:
+        """Begin to decode a chunk; return what waits for it. One that needs another chunk is decoded then."""
+        encoded = None if digest in self._chunks else self._encoded(digest)
+        if encoded is None or encoded.base:
+            return partial(self.chunk, digest)
+        return pool.submit(_decoded, digest, encoded, b"").result
 
     def has(self, blob: int) -> bool:
         """Say whether anything of ``blob`` is in the store."""
@@ -415,7 +443,19 @@ class ContentReader:
         known = self._tables.get(blob)
         if known is not None and known.length < end:
             self._forget_table(blob)
+        elif known is None and end <= CHUNK_BYTES:
+            return self._small_table(blob, end) or self.table(blob)
         return self.table(blob)
+
+    def _small_table(self, blob: int, end: int) -> Table | None:
+        """Return the beginning of a table if that reaches ``end``: for a small file one look-up in place of a scan."""
+        first = self._rocks.get(Key.BLOB + _NUMBER.pack(blob) + bytes(8)) if 0 < blob < 1 << 64 else None
+        if first is None or not 0 < len(first) <= _SMALL_TABLE_BYTES or len(first) % _ENTRY.size:
+            return None
+        table = Table()
+        for digest, length in _ENTRY.iter_unpack(first):
+            table.add(digest, length)
+        return table if table.length >= end and min(map(int.__sub__, table.starts[1:], table.starts)) > 0 else None
 
     def table(self, blob: int) -> Table:
         """Return where the chunks of ``blob`` are; raise DamagedTraceError where that is not known."""

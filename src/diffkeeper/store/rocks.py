@@ -125,8 +125,10 @@ class RocksStore:
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of ``key``, None where there is none; raise DamagedTraceError where it cannot be read."""
-        with _failures_as(DamagedTraceError, f"cannot read {_name(key)}"):
+        try:
             value: bytes | None = self._database.get(key)
+        except Exception as error:  # as _failures_as does, without its cost: this is called for every chunk
+            raise DamagedTraceError(f"Cannot read {_name(key)}: {_one_line(error)}") from error
         return value
 
     def contains(self, key: bytes) -> bool:

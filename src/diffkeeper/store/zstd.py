@@ -32,6 +32,8 @@ MAX_WINDOW_LOG = 23  # what a reader accepts: 8 MiB, whatever a frame from a str
 LONG_DISTANCE_FROM = 1 << 16
 MIN_PREFIX_BYTES = 8  # zstd takes no shorter one
 
+_READ_OPTIONS: dict[int, int] = {DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
+
 
 def compress(data: bytes, level: int = LEVEL) -> bytes:
     """Return ``data`` as one frame."""
@@ -55,9 +57,8 @@ def decompress(frame: bytes, limit: int, prefix: bytes = b"") -> bytes:
     """Return what ``frame`` holds; raise DamagedTraceError unless it is one whole frame of at most ``limit`` bytes."""
     if 0 < len(prefix) < MIN_PREFIX_BYTES:
         raise DamagedTraceError("Compressed data refers to a prefix that is too short.")
-    options: dict[int, int] = {DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
     dictionary = ZstdDict(prefix, is_raw=True).as_prefix if prefix else None
-    decompressor = ZstdDecompressor(zstd_dict=dictionary, options=options)
+    decompressor = ZstdDecompressor(zstd_dict=dictionary, options=_READ_OPTIONS)
     try:
         data = decompressor.decompress(frame, max_length=limit + 1)
     except ZstdError as error:

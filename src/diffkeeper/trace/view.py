@@ -34,6 +34,9 @@ class BlobSource(Protocol):
     def read(self, blob: int, start: int, length: int) -> bytes:
         """Return ``length`` bytes of a blob; raises DamagedTraceError, UnknownContentError for a promised one."""
 
+    def stream(self, blob: int, start: int, length: int) -> Iterator[bytes]:
+        """Yield the same bytes in pieces of at most 1 MiB."""
+
     def has(self, blob: int) -> bool:
         """Say whether the bytes of a promised blob can be had."""
 
@@ -138,9 +141,12 @@ class TreeView:
         return content.pieces(offset, length)
 
     def _slices(self, blob: int, start: int, offset: int, length: int) -> Iterator[tuple[int, bytes]]:
-        for done in range(0, length, SLICE_BYTES):
-            count = min(SLICE_BYTES, length - done)
-            yield offset + done, self._blobs.read(blob, start + done, count)
+        if length <= SLICE_BYTES:
+            yield offset, self._blobs.read(blob, start, length)
+            return
+        for data in self._blobs.stream(blob, start, length):
+            yield offset, data
+            offset += len(data)
 
     def _node(self, path: bytes) -> Node:
         node = self.tree.lookup(path)
