@@ -27,8 +27,25 @@ RECORD_STARTS = 32
 HELP_STARTS = 8
 RUNS = 5
 
-NEVER = {"rich", "pathspec", "importlib.metadata", "asyncio", "tomllib", "logging", "concurrent.futures", "traceback"}
-NOT_FOR_RECORD = NEVER | {"difflib", "subprocess", "tempfile", "random", "bsdiff4", "diffkeeper.trace"}
+NEVER = {
+    "rich",
+    "pathspec",
+    "importlib.metadata",
+    "asyncio",
+    "tomllib",
+    "logging",
+    "concurrent.futures",
+    "traceback",
+} | {"watchdog"}
+NOT_FOR_RECORD = NEVER | {
+    "diffkeeper.engines.watch",
+    "difflib",
+    "subprocess",
+    "tempfile",
+    "random",
+    "bsdiff4",
+    "diffkeeper.trace",
+}
 NOT_FOR_HELP = NEVER | {"rocksdict", "ctypes", "json", "backports.zstd", "diffkeeper.recording", "diffkeeper.model"}
 NOT_FOR_HELPER = NEVER | {
     "typing",

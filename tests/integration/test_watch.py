@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ import pytest
 
 from diffkeeper import Trace, record
 from diffkeeper.engines.watch import WatchEngine
+from diffkeeper.engines.watch_mirror import Folder
 from diffkeeper.model.event import LOOK_APPEARED, LOOK_MOVED, RESYNC_REMOVED, Event, Kind, Mark
 from diffkeeper.recording import Outcome
+from integration.recorder import wait_until
 from oracle.recorded import diffkeeper
 
 DEMO = Path(__file__).parents[2] / "demo" / "flaky_ci_test.py"
@@ -287,3 +290,53 @@ os.setxattr('f', 'user.b', b'2'); os.removexattr('f', 'user.a'); os.mkdir('d', 0
     with Trace.open(tmp_path / "trace") as trace:
         assert not trace.info().differing
         assert not trace.info().counters.get("not_verified", 0)
+
+
+def test_folders_beyond_the_limit_of_watches_are_looked_at_regularly(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notify = pytest.importorskip("diffkeeper.engines.notify", exc_type=ImportError)
+    real = notify._Inotify.watch
+
+    def limited(self: object, folder: Folder) -> None:
+        if folder.parent is not None:
+            raise notify.TooManyWatchesError(28, "the limit of watches is reached")
+        real(self, folder)
+
+    monkeypatch.setattr(notify._Inotify, "watch", limited)
+    (root / "unwatched").mkdir()
+    program = "import time\nfor i in range(3):\n    open('unwatched/f', 'w').write(str(i))\n    time.sleep(0.5)"
+    watch(root, tmp_path / "trace", program)
+    with Trace.open(tmp_path / "trace") as trace:
+        seen = {trace.at(event.number).read("unwatched/f") for event in events_of(trace) if event.path.endswith(b"/f")}
+        assert seen >= {b"0", b"1", b"2"}
+        assert any("limit of watches" in exception for exception in trace.info().engine_exceptions)
+
+
+def test_a_recorder_that_is_killed_leaves_what_it_had_seen(root: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    program = "import time\nfor i in range(100):\n    open(f'f{i}', 'w').write(str(i))\n    time.sleep(0.05)"
+    arguments = ["record", "-q", "--engine", "watch", "--state-dir", str(trace), "--", sys.executable, "-c", program]
+    recorder = subprocess.Popen(diffkeeper(*arguments), cwd=root)
+    wait_until(lambda: (root / "f40").exists())
+    recorder.kill()
+    recorder.wait()
+    wait_until(lambda: (root / "f99").exists())  # the command goes on
+    with Trace.open(trace) as opened:
+        assert {f"f{number}".encode() for number in range(15)} <= {event.path for event in events_of(opened)}
+        assert any("broke off" in defect for defect in opened.info().defects)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_recorder_reaches_the_command_and_the_trace_is_sealed(
+    root: Path, tmp_path: Path, number: int
+) -> None:
+    trace = tmp_path / "trace"
+    program = "import os, time; open('begun', 'w').write('x'); os.mkdir('ready'); time.sleep(60)"
+    arguments = ["record", "-q", "--engine", "watch", "--state-dir", str(trace), "--", sys.executable, "-c", program]
+    recorder = subprocess.Popen(diffkeeper(*arguments), cwd=root)
+    wait_until(lambda: (root / "ready").exists())
+    recorder.send_signal(number)
+    assert recorder.wait(30) in (128 + number, 1)
+    with Trace.open(trace) as opened:
+        assert last_state(opened) == {b"begun": b"x", b"ready": None}

@@ -4,12 +4,21 @@ import os
 import signal
 import stat
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from diffkeeper.errors import CommandNotExecutableError, CommandNotFoundError
-from diffkeeper.launch import check_command, environment_at_start, hold_command, ignored_signals, parse_environment
+from diffkeeper.forwarding import HandlingForwarder
+from diffkeeper.launch import (
+    check_command,
+    environment_at_start,
+    find_program,
+    hold_command,
+    ignored_signals,
+    parse_environment,
+)
 
 ENVIRONMENT = dict(os.environb)
 
@@ -164,3 +173,20 @@ def test_the_environment_at_start_is_not_the_interpreters() -> None:
     held.release()
     assert os.waitpid(held.pid, 0)[1] == 0
     assert environment_at_start()
+
+
+def test_where_no_thread_can_wait_for_signals_handlers_pass_them_on() -> None:
+    held = hold_command([b"sh", b"-c", b"trap 'exit 5' TERM; while :; do sleep 0.01; done"], ENVIRONMENT)
+    with HandlingForwarder(held.pid, frozenset()):
+        held.release()
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(held.pid, 0)[1]) == 5
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_program_is_found_where_there_is_no_exec(tmp_path: Path) -> None:
+    program = _script(tmp_path / "tool", "#!/bin/sh\n")
+    assert find_program("tool", {"Path": str(tmp_path)}) == program
+    with pytest.raises(CommandNotFoundError):
+        find_program("no-such-tool", {"PATH": str(tmp_path)})

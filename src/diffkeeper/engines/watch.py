@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import signal
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from diffkeeper import mounts
 from diffkeeper.engines.protocol import EngineFacts, EngineRequest, EngineSurvey, Progress
@@ -57,7 +58,8 @@ class WatchEngine:
             self._news = os.pipe()
             os.set_blocking(self._news[1], False)
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self._thread.start()
+        with _no_signals():
+            self._thread.start()
 
     def wait_until_started(self) -> EngineFacts:
         """Return when all was looked at once, and changes are hinted at from then on."""
@@ -165,6 +167,19 @@ class WatchEngine:
         kinds = {mounts.kind_of(descriptor) for descriptor in self._request.roots}
         lacking = sorted(kinds & _DROPPING)
         return f"{os.fsdecode(lacking[0])} does not hint at everything" if lacking else ""
+
+
+@contextlib.contextmanager
+def _no_signals() -> Iterator[None]:
+    """Start threads that take no signals: those that come are for the recorder's main thread, or the forwarder's."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def _root(place: tuple[bytes, bytes]) -> Root:
