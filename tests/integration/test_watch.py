@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from conformance.real import look
+from conformance.test_conformance import state_of
 from diffkeeper import Trace, record
 from diffkeeper.engines.watch import WatchEngine
 from diffkeeper.engines.watch_mirror import Folder
@@ -340,3 +342,30 @@ def test_a_signal_to_the_recorder_reaches_the_command_and_the_trace_is_sealed(
     assert recorder.wait(30) in (128 + number, 1)
     with Trace.open(trace) as opened:
         assert last_state(opened) == {b"begun": b"x", b"ready": None}
+
+
+AT_RANDOM = """
+import random, shutil
+at_random, names = random.Random(SEED), 'abcd'
+def path(): return '/'.join(at_random.choice(names) for _ in range(at_random.randint(1, 3)))
+def write(p, q): open(p, 'w').write('x' * at_random.choice((0, 5, 5000, 100_000)))
+def replace(p, q): open(q + '.tmp', 'w').write(q); os.rename(q + '.tmp', p)
+def append(p, q): open(p, 'a').write(q)
+operations = [write, replace, append, os.rename, os.link, os.symlink]
+operations += [lambda p, q: os.makedirs(p), lambda p, q: os.unlink(p), lambda p, q: os.rmdir(p)]
+operations += [lambda p, q: os.truncate(p, at_random.randint(0, 9000)), lambda p, q: os.chmod(p, 0o700)]
+operations += [lambda p, q: shutil.rmtree(p) if at_random.random() < 0.3 else None]
+for _ in range(1500):
+    try:
+        at_random.choice(operations)(path(), path())
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_done_and_however_fast_the_last_state_is_right(root: Path, tmp_path: Path, seed: int) -> None:
+    watch(root, tmp_path / "trace", f"SEED = {seed}\n{AT_RANDOM}")
+    with Trace.open(tmp_path / "trace") as trace:
+        assert state_of(trace.at("end")) == look(root)
+        assert not trace.info().differing

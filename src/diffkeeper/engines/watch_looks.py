@@ -18,8 +18,8 @@ from diffkeeper.beneath import entry_status, s_dev
 from diffkeeper.engines.notify import COOKIE, Notifier, TooManyWatchesError
 from diffkeeper.engines.watch_mirror import Entry, Folder, Root, is_fresh, packed
 from diffkeeper.engines.watch_reading import Reading
+from diffkeeper.engines.watch_seeing import NOT_THERE, key_of, look_at, target_of, xattrs_of
 from diffkeeper.engines.watch_telling import Teller
-from diffkeeper.model.attributes import is_second_name
 from diffkeeper.model.observation import LookOp, Read
 from diffkeeper.rules import Rules
 
@@ -56,6 +56,7 @@ class Looks:
         self._devices: dict[Root, set[int]] = {}
         self._vanished: dict[tuple[int, int], tuple[Folder, bytes, Entry]] = {}
         self._mtimes: dict[Folder, int] = {}
+        self._there: dict[Folder, bool] = {}
 
     # --- the mirror ---
 
@@ -82,7 +83,7 @@ class Looks:
     def _entered(self, folder: Folder, name: bytes, status: os.stat_result) -> Entry:
         """Put an entry into the mirror."""
         now_ns = time.monotonic_ns()
-        key = (status.st_dev, status.st_ino)
+        key = key_of(status)
         entry = self._linked.get(key) if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode) else None
         if entry is None or not entry.is_of(status):
             entry = Entry(packed(status), now_ns, is_fresh(status))
@@ -91,7 +92,15 @@ class Looks:
         elif status.st_nlink > 1:
             self._linked[key] = entry
         folder.children[name] = entry
+        entry.names += 1
         return entry
+
+    def _unname(self, folder: Folder, name: bytes, entry: Entry) -> None:
+        """Take a name out of the mirror; what has none left is not known any more, also if it comes back by a link."""
+        del folder.children[name]
+        entry.names -= 1
+        if entry.names <= 0:
+            self._linked.pop(entry.key, None)
 
     def _listed(self, folder: Folder) -> Iterator[tuple[bytes, os.stat_result]]:
         """Watch a directory, then yield what is in it: what comes later is hinted at."""
@@ -154,7 +163,7 @@ class Looks:
         """Look at names of directories of the mirror; an empty name means the directory itself."""
         sights: list[_Sight] = []
         gone: list[tuple[Folder, bytes, int]] = []
-        self._vanished, self._mtimes = {}, {}
+        self._vanished, self._mtimes, self._there = {}, {}, {}
         now_ns = time.monotonic_ns()
         for (folder, name), since_ns in batch.items():
             if folder.is_gone:
@@ -162,8 +171,11 @@ class Looks:
             entry = folder.children.get(name) if name else folder.root.entry
             if entry is not None and name and self._rests(folder, name, entry, since_ns, now_ns):
                 continue
+            if not self._is_there(folder):
+                self.again.setdefault((folder, name), (now_ns + _SHORTEST_REST_NS, since_ns))
+                continue  # it moved, or is gone: that comes first
             try:
-                status = _stat(os.path.join(folder.path, name) if name else folder.path)
+                status = look_at(os.path.join(folder.path, name) if name else folder.path)
             except OSError:
                 self._failed(folder)  # too long a path, or a folder that may not be entered any more
                 continue
@@ -189,9 +201,21 @@ class Looks:
             if not folder.is_gone and name in folder.children:
                 self._gone(folder, name, since_ns)
 
+    def _is_there(self, folder: Folder) -> bool:
+        """Say whether a directory's path still leads to it, and not by a symlink to another."""
+        known = self._there.get(folder)
+        if known is None:
+            known = False
+            with contextlib.suppress(OSError):
+                status = os.lstat(folder.path)
+                known = stat.S_ISDIR(status.st_mode) and key_of(status)[1] == folder.base.ino
+                self._mtimes[folder] = status.st_mtime_ns
+            self._there[folder] = known
+        return known
+
     def _turn(self, sight: _Sight) -> int:
         """Return when a name has its turn: first what moved, lest its former name is taken before."""
-        if _key(sight.status) not in self._vanished:
+        if key_of(sight.status) not in self._vanished:
             return 2
         present = sight.folder.children.get(sight.name)
         return int(present is not None and present.key in self._vanished)
@@ -210,7 +234,7 @@ class Looks:
             return  # gone, or another one: verification says so
         if entry.status != packed(status) and folder.parent is None:
             self._told(entry, status)
-            xattrs = _xattrs(folder.root.path)
+            xattrs = xattrs_of(folder.root.path)
             inode = folder.root.inode(status)
             self._teller.look(LookOp.FOUND, max(since_ns, entry.looked_ns), inode=inode, xattrs=xattrs)
 
@@ -225,16 +249,19 @@ class Looks:
             return
         if entry is not None:
             self._displaced(folder, name, entry, status, since_ns)
-        key = (status.st_dev, status.st_ino)
-        moved = self._vanished.get(_key(status))
+        key = key_of(status)
+        moved = self._vanished.get(key_of(status))
         has_moved = moved is not None and self._is_still_at(moved) and self._is_same(moved[2], status)
-        if moved is not None and not has_moved and self._is_still_at(moved) and moved[2].is_of(status):
+        if moved is not None and not has_moved and self._is_still_at(moved):
             self._gone(moved[0], moved[1], since_ns)  # its number is used again, or nobody can tell
+        if _is_gone(folder):
+            return  # with what had to give way; it is listed anew where it appears
         if moved is not None and has_moved:
-            del self._vanished[_key(status)]
+            del self._vanished[key_of(status)]
             self._moved(sight, *moved)
         elif status.st_nlink > 1 and (known := self._linked.get(key)) is not None and known.is_of(status):
             folder.children[name] = known
+            known.names += 1
             self._file(sight, known, is_news=True)
         else:
             self._appeared(sight)
@@ -247,7 +274,7 @@ class Looks:
         if entry.folder is not None:
             self._gone(folder, name, since_ns)
             return
-        del folder.children[name]
+        self._unname(folder, name, entry)
         self._vanished.pop(entry.key, None)
 
     def _is_same(self, entry: Entry, status: os.stat_result) -> bool:
@@ -269,7 +296,7 @@ class Looks:
             if entry.status != new or entry.is_fresh:
                 self._file(sight, entry, is_news=entry.status != new)
         elif entry.status != new:
-            self._found(sight, entry, Read.AS_KNOWN, data=_target(folder, name, status))
+            self._found(sight, entry, Read.AS_KNOWN, data=target_of(folder, name, status))
 
     def _moved(self, sight: _Sight, former: Folder, name: bytes, entry: Entry) -> None:
         folder = sight.folder
@@ -282,7 +309,7 @@ class Looks:
         elif stat.S_ISREG(sight.status.st_mode):
             self._file(sight, entry, is_news=True, **place)
         else:
-            target = _target(folder, sight.name, sight.status)
+            target = target_of(folder, sight.name, sight.status)
             self._found(sight, entry, Read.AS_KNOWN, data=target, **place)
 
     def _appeared(self, first: _Sight) -> None:
@@ -290,9 +317,11 @@ class Looks:
         waiting = [first]
         while waiting:
             sight = waiting.pop()
+            if sight.folder.is_gone:
+                continue
             folder, name, status, since_ns = sight
             entry = self._entered(folder, name, status)
-            if folder.children[name] is not self._linked.get((status.st_dev, status.st_ino)):
+            if folder.children[name] is not self._linked.get(key_of(status)):
                 entry.looked_ns = since_ns  # it was not there then
             if entry.folder is not None:
                 self._found(sight, entry, Read.AS_KNOWN)
@@ -302,14 +331,14 @@ class Looks:
                     if not self._is_left_out(entry.folder, one, its)
                 ]
                 for one in below:
-                    if stat.S_ISDIR(one.status.st_mode) and _key(one.status) not in self._vanished:
+                    if stat.S_ISDIR(one.status.st_mode) and key_of(one.status) not in self._vanished:
                         waiting.append(one)
                     else:
                         self._see(one)
             elif stat.S_ISREG(status.st_mode):
                 self._file(sight, entry, is_news=True, is_new=True)
             else:
-                self._found(sight, entry, Read.AS_KNOWN, data=_target(folder, name, status))
+                self._found(sight, entry, Read.AS_KNOWN, data=target_of(folder, name, status))
 
     def _listed_anew(self, folder: Folder) -> list[tuple[bytes, os.stat_result]]:
         listed = []
@@ -328,7 +357,7 @@ class Looks:
     def _forget(self, folder: Folder, name: bytes, entry: Entry, since_ns: int) -> None:
         if folder.children.get(name) is not entry:
             return
-        del folder.children[name]
+        self._unname(folder, name, entry)
         self._vanished.pop(entry.key, None)
         if entry.folder is not None:
             entry.folder.is_gone = True
@@ -375,10 +404,10 @@ class Looks:
                     self._found(sight, entry, reading.read, **place)
                 else:
                     self._told(entry, reading.status)
-        except FileNotFoundError:
-            self._went(sight, entry)
-            return
-        except OSError:
+        except OSError as error:
+            if error.errno in NOT_THERE or isinstance(error, FileNotFoundError):
+                self._went(sight, entry)
+                return
             entry.blocks = None
             self._found(sight, entry, Read.UNREADABLE, **place)
             is_torn = False
@@ -406,7 +435,7 @@ class Looks:
             name=name,
             parent_mtime_ns=self._mtime_of(folder),
             read=read,
-            xattrs=_xattrs(os.path.join(folder.path, name)),
+            xattrs=xattrs_of(os.path.join(folder.path, name)),
             **fields,
         )
 
@@ -426,35 +455,5 @@ class Looks:
         return mtime_ns
 
 
-def _key(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev & (1 << 64) - 1, status.st_ino & (1 << 64) - 1
-
-
-def _stat(path: bytes) -> os.stat_result | None:
-    """Return what lstat says, None where there is nothing of that name; raise OSError where that cannot be told."""
-    try:
-        return os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _target(folder: Folder, name: bytes, status: os.stat_result) -> bytes:
-    if not stat.S_ISLNK(status.st_mode):
-        return b""
-    try:
-        return os.readlink(os.path.join(folder.path, name))
-    except OSError:
-        return b""
-
-
-def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...] | None:
-    """Return the extended attributes of an entry, None where they cannot be read."""
-    if not hasattr(os, "listxattr"):
-        return None
-    try:
-        names = map(os.fsencode, os.listxattr(path, follow_symlinks=False))
-        return tuple(
-            (name, os.getxattr(path, name, follow_symlinks=False)) for name in names if not is_second_name(name)
-        )
-    except OSError:
-        return None
+def _is_gone(folder: Folder) -> bool:
+    return folder.is_gone

@@ -40,13 +40,14 @@ def is_fresh(status: os.stat_result) -> bool:
 class Entry:
     """Hold what a name led to; names of one file share an Entry as far as that is known."""
 
-    __slots__ = ("blocks", "cost_ns", "folder", "is_fresh", "looked_ns", "status")
+    __slots__ = ("blocks", "cost_ns", "folder", "is_fresh", "looked_ns", "names", "status")
 
     def __init__(self, status: bytes, looked_ns: int, is_fresh: bool) -> None:
         self.status = status
         self.looked_ns = looked_ns  # CLOCK_MONOTONIC
         self.is_fresh = is_fresh  # it may have changed since without a sign
         self.blocks: bytes | None = None  # digests of a regular file's blocks, None: its bytes were never read here
+        self.names = 0  # that lead to it in the mirror
         self.cost_ns = 0  # of the last look
         self.folder: Folder | None = None
 

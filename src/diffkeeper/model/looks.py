@@ -106,6 +106,7 @@ class Looks:
     def _appeared(self, seen: Looked, parent: Node, pieces: tuple[Data, ...]) -> Node | None:
         """Make a node of an entry that was not there before, in the place of what had its name."""
         ledger, inode = self._ledger, seen.inode
+        self._gives_way(seen, parent)
         number, old = ledger.tree.next_number, ledger.tree.child(parent, seen.name)
         is_file = stat.S_ISREG(inode.mode)
         marks = 0
@@ -133,6 +134,18 @@ class Looks:
             if old is not None:
                 self._content.replaced(node, old)
         return node
+
+    def _gives_way(self, seen: Looked, parent: Node) -> None:
+        """Take away the names of what had the inode number of an entry that appeared: it is something else by now."""
+        tree = self._ledger.tree
+        former = tree.latest(seen.inode.dev, seen.inode.ino)
+        if former is None or tree.is_root(former.number):
+            return
+        for number, name in sorted(former.names - {(parent.number, seen.name)}):
+            directory = tree.nodes.get(number)
+            if directory is not None:
+                path = self._ledger.path_in(directory, name)
+                self._emit(seen, former.number, detail=RESYNC_REMOVED, parent=number, name=name, path=path)
 
     def _named(self, seen: Looked, node: Node, parent: Node) -> None:
         """Give a node one more name, or another one where its inode has no more links than were known."""
