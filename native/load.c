@@ -410,6 +410,19 @@ static int load_all(struct capture *capture)
 
 static void note_missing(struct capture *capture, const char *hook);
 
+/*
+ * The programs call each other deeper than 512 bytes of stack reach. Kernels since 6.13 give each call a stack of its
+ * own (bpf_jit_supports_private_stack: x86-64 then, arm64 in 6.17); older ones count them together.
+ */
+static int fail_to_load(struct capture *capture)
+{
+	if (strstr(last_message, "combined stack size"))
+		return capture_fail(capture,
+			"the kernel is too old: it has no private stacks for BPF programs, which came with "
+			"Linux 6.13 on x86-64 and 6.17 on arm64");
+	return capture_fail(capture, "the kernel refused the BPF programs: %s", last_message);
+}
+
 /* The slower way, where a hook is missing: ask BTF for each, switch off what is not there and name it. */
 static int load_what_exists(struct capture *capture)
 {
@@ -426,8 +439,12 @@ static int load_what_exists(struct capture *capture)
 		char type[64];
 		bool exists;
 
-		if (!hook)
+		if (!hook) {
+			/* As those that ask for the types of a module that is not loaded. */
+			if (!is_wanted(capture, name, false))
+				capture->lib.set_autoload(program, false);
 			continue;
+		}
 		snprintf(type, sizeof(type), "btf_trace_%s", hook);
 		exists = capture->lib.find_type(btf, type, 8 /* BTF_KIND_TYPEDEF */) > 0;
 		if (!strcmp(name, "touch_ext4"))
@@ -443,9 +460,7 @@ static int load_what_exists(struct capture *capture)
 	capture->lib.btf_free(btf);
 	if (write_settings(capture, has_touch || has_ext4_touch, has_touch))
 		return -1;
-	if (capture->lib.load(capture->object))
-		return capture_fail(capture, "the kernel refused the BPF programs: %s", last_message);
-	return 0;
+	return capture->lib.load(capture->object) ? fail_to_load(capture) : 0;
 }
 
 static void note_missing(struct capture *capture, const char *hook)

@@ -425,6 +425,15 @@ def refusal(*, with_privileges: bool = True) -> str | None:
     return missing_privileges() if with_privileges else None
 
 
+def lack_of_private_stacks() -> str | None:
+    """Return that the kernel is too old for the programs' stacks (native/load.c), as far as its types tell."""
+    with open(_BTF, "rb") as file:
+        if b"bpf_jit_supports_private_stack" in file.read():
+            return None
+    came = "which came with 6.13 on x86-64 and 6.17 on arm64"
+    return f"Linux {os.uname().release} has no private stacks for BPF programs, {came}"
+
+
 def _why_left_out() -> str:
     """Say why the library is missing on Linux: there is none for this processor, or it was not compiled."""
     if sys.byteorder == "big":

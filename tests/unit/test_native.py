@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -49,3 +50,13 @@ def test_a_kernel_with_larger_pages_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(native, "_load", lambda: object())
     monkeypatch.setattr(os, "sysconf", lambda name: 65536)
     assert native.refusal() == "this kernel's pages have 65536 bytes, and the eBPF engine knows 4096 only"
+
+
+@linux
+def test_a_kernel_without_private_stacks_is_told_by_its_types(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    types = tmp_path / "vmlinux"
+    monkeypatch.setattr(native, "_BTF", str(types))
+    types.write_bytes(b"\0sys_enter\0bpf_jit_supports_private_stack\0")
+    assert native.lack_of_private_stacks() is None
+    types.write_bytes(b"\0sys_enter\0")
+    assert "has no private stacks for BPF programs" in str(native.lack_of_private_stacks())

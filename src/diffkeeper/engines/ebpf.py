@@ -252,7 +252,7 @@ def _survey_platform() -> EngineSurvey | None:
     """Return the refusal of a system on which no privilege helps."""
     reason = native.refusal(with_privileges=False)
     if reason is None:
-        return None
+        return _survey_kernel()
     remedies: tuple[str, ...]
     if sys.platform != "linux":
         remedies = ("record in a Linux container or virtual machine",)
@@ -263,6 +263,11 @@ def _survey_platform() -> EngineSurvey | None:
     else:
         remedies = ("sudo apt-get install libbpf1", "sudo dnf install libbpf")
     return EngineSurvey(NAME, False, reason, remedies)
+
+
+def _survey_kernel() -> EngineSurvey | None:
+    reason = native.lack_of_private_stacks()
+    return EngineSurvey(NAME, False, reason, ("boot a newer kernel",)) if reason else None
 
 
 def _survey_privileged() -> EngineSurvey:
