@@ -29,6 +29,7 @@ _CHANCE = (
     (re.compile(r"Python 3\.\S+,"), "Python"),
     (re.compile(r"as \w+ on \S+, Linux \S+"), "as USER on HOST, KERNEL"),
     (re.compile(r"Linux [\d.]+\S* x86_64, as .*"), "KERNEL, as USER"),
+    (re.compile(r"up to [\d,]+ folders"), "up to N folders"),
     (re.compile(r" +"), " "),
 )
 

@@ -68,7 +68,7 @@ def test_a_trace_that_is_not_kept_is_not_processed_and_leaves_nothing(
     assert (as_object(outcome)["kept"], as_object(outcome)["complete"]) == (False, None)
 
 
-@pytest.mark.parametrize(("keep", "segments"), [("always", 8), ("on-failure", 64), ("never", 64)])
+@pytest.mark.parametrize(("keep", "segments"), [("always", 2), ("on-failure", 64), ("never", 64)])
 def test_processing_beside_the_command_is_put_off_where_it_may_be_for_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, keep: str, segments: int
 ) -> None:

@@ -413,13 +413,17 @@ class Resolver:
             ledger.emit(seen, Kind.FORK, detail=seen.parent_pid, text=seen.comm)
 
     def _process_executed(self, seen: ProcessExecuted, late: tuple[Late, ...], is_exact: bool) -> None:
-        process = self.processes[self._ledger.process_of(seen)]
+        process = self.processes.get(self._ledger.process_of(seen))
+        if process is None:
+            return  # number 0 is nobody's
         process.comm, process.exe, process.cwd, process.argv = seen.comm, seen.exe, seen.cwd, seen.argv
         if not self._ledger.is_folding:
             self._ledger.emit(seen, Kind.EXEC, text=seen.exe, value=b"\0".join(seen.argv))
 
     def _process_exited(self, seen: ProcessExited, late: tuple[Late, ...], is_exact: bool) -> None:
-        process = self.processes[self._ledger.process_of(seen)]
+        process = self.processes.get(self._ledger.process_of(seen))
+        if process is None:
+            return  # number 0 is nobody's
         process.end_ns = seen.t_ns - self._ledger.start_ns
         process.status = seen.status
         if not self._ledger.is_folding:
