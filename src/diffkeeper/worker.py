@@ -94,7 +94,7 @@ def _yield_to_others(trace_dir: Path) -> None:
     if read_session(trace_dir).on_full == DROP_OLDEST:
         os.nice(_NICE_WITH_LITTLE_ROOM)
         return
-    os.nice(19)
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
     with contextlib.suppress(OSError, AttributeError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
