@@ -21,7 +21,7 @@ from diffkeeper import native
 from diffkeeper.baseline import SMALL_BYTES, BaselineRoot, Selection, take_baseline
 from diffkeeper.baseline_native import LargeFile
 from diffkeeper.recording_leases import Leases
-from diffkeeper.recording_session import BUDGET_BYTES
+from diffkeeper.recording_settings import BUDGET_BYTES
 from diffkeeper.rules import Rules
 from diffkeeper.store import deltas
 from diffkeeper.store.journal import JournalWriter

@@ -19,7 +19,8 @@ from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine
 from diffkeeper.errors import EngineUnavailableError, RecordError
 from diffkeeper.launch import check_command, own_environment
 from diffkeeper.model.keeping import ALWAYS, POLICIES, Policy, policy_of
-from diffkeeper.recording_session import (
+from diffkeeper.recording_session import Session, run_plainly
+from diffkeeper.recording_settings import (
     BUDGET_BYTES,
     LEAST_MEMORY_BYTES,
     MEMORY_BYTES,
@@ -28,9 +29,7 @@ from diffkeeper.recording_session import (
     Announce,
     BaselineProgress,
     Outcome,
-    Session,
     Settings,
-    run_plainly,
 )
 from diffkeeper.state_directory import StateDirectory
 from diffkeeper.store.format import DROP_OLDEST, FAIL, STOP

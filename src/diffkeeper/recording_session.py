@@ -10,28 +10,34 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffkeeper import beneath
-from diffkeeper.engines.protocol import MAPPED_INTERVAL_NS, Engine, EngineRequest, ring_bytes_within
+from diffkeeper.engines.protocol import Engine, EngineRequest, ring_bytes_within
 from diffkeeper.errors import DiffkeeperError, RecordError, StateDirectoryError
 from diffkeeper.file_time import file_time_ns, next_file_time_ns
 from diffkeeper.launch import check_command, ignored_signals
-from diffkeeper.model.keeping import ALWAYS, Fate, Policy, policy_of
-from diffkeeper.model.values import dataclass
+from diffkeeper.model.keeping import ALWAYS, Fate, policy_of
 from diffkeeper.model.verdict import Verdict, judge
 from diffkeeper.patience import OutOfTimeError, Patience
+from diffkeeper.recording_facts import first_facts, first_line
 from diffkeeper.recording_journal import PUT_OFF_SEGMENTS, RingJournal
 from diffkeeper.recording_leases import Leases
+from diffkeeper.recording_settings import (
+    EXIT_TIMED_OUT,
+    PROCESS_AUTO,
+    PROCESS_LATER,
+    BaselineProgress,
+    Outcome,
+    Settings,
+)
 from diffkeeper.running import Command, Waiting, command_of, forwarder_of, supervision_of
 from diffkeeper.state_directory import StateDirectory
 from diffkeeper.store.format import (
     DROP_OLDEST,
     FAIL,
     SESSION_NAME,
-    RootFacts,
     SessionFacts,
     TraceLock,
     disk_bytes,
@@ -46,73 +52,12 @@ from diffkeeper.watch_roots import WatchRoot
 if TYPE_CHECKING:
     from diffkeeper.baseline import Cover
 
-EXIT_TIMED_OUT = 124
 FAILURES = "failures"  # the key of engine_facts that lists why a trace is not complete
 
-MEMORY_BYTES, LEAST_MEMORY_BYTES = 256 << 20, 64 << 20  # of processing, beside the tree of the files
-BUDGET_BYTES = 256 << 20  # of files that are copied before the command starts
-
-PROCESS_AUTO, PROCESS_NOW, PROCESS_LATER = PROCESSINGS = ("auto", "now", "later")
 _PATIENCE = 0.09  # of the run: with what is left of a tenth the trace is sealed
 _LEAST_PATIENCE_S = 0.9
 
-Announce = Callable[[str], None]
-BaselineProgress = Callable[[int, int], None]  # (entries, bytes of content) so far
 _Take = Callable[[Path, SessionFacts, Sequence[WatchRoot], BaselineProgress, int, "Cover | None"], int]
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Hold what was asked for, as checked."""
-
-    argv: tuple[bytes, ...]
-    environment: Mapping[bytes, bytes]
-    baseline: str
-    patterns: tuple[str, ...]
-    timeout_s: float | None
-    forward_signals: bool
-    announce: Announce
-    baseline_progress: BaselineProgress
-    baseline_done: Callable[[], None]
-    verify: bool = True
-    mapped_interval_ns: int = MAPPED_INTERVAL_NS
-    baseline_budget_bytes: int = BUDGET_BYTES
-    leases: bool = True
-    may_hold: bool = True
-    keep: Policy = policy_of(ALWAYS)
-    process: str = PROCESS_NOW
-    memory_bytes: int = MEMORY_BYTES
-    max_bytes: int = 0
-    on_full: str = DROP_OLDEST
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Say how the command ended and what the trace holds.
-
-    ``defects`` tell why the trace is not complete, as ``Trace.info()`` does; ``failures`` are those of the recorder.
-    ``exit_code`` is the command's own, 128+N after signal N, 124 when ``timeout`` was hit, 125 when the command was
-    ended as the trace was full. If the trace was not kept, nothing is known of its completeness.
-    """
-
-    exit_code: int
-    wait_status: int
-    timed_out: bool
-    trace_path: Path
-    facts: SessionFacts
-    failures: tuple[str, ...] = ()
-    defects: tuple[str, ...] = ()
-    was_interrupted: bool = False
-    is_kept: bool = True
-
-    @property
-    def is_complete(self) -> bool:
-        """Say whether the trace is known to hold every change."""
-        return bool(self.facts.complete)
-
-    def at(self, trace_path: Path) -> Outcome:
-        """Return the same with the trace at another path, where it was moved to."""
-        return replace(self, trace_path=trace_path)
 
 
 class Session:
@@ -131,7 +76,7 @@ class Session:
         self._leases: Leases | None = None
         self._supervision: Waiting | None = None
         self._worker_fileno = -1
-        self._facts = _first_facts(settings, engine.name, roots)
+        self._facts = first_facts(settings, engine.name, roots)
 
     def run(self) -> Outcome:
         """Record the command and return how it ended."""
@@ -220,7 +165,7 @@ class Session:
         for what in engine_facts.details.get("silent", ()):
             self._fail(f"a trial at the start found that the kernel tells nothing of {what}")
         self._verifies = self._settings.verify and engine_facts.is_live
-        self._settings.announce(_first_line(self._facts, path))
+        self._settings.announce(first_line(self._facts, path))
         self._facts.baseline_realtime_ns = file_time_ns()
         self._take_baseline(stack, take, roots)
         self._settings.baseline_done()
@@ -449,24 +394,6 @@ def run_plainly(argv: tuple[bytes, ...], environment: Mapping[bytes, bytes], tim
     return _exit_code(ending, ending.timed_out)
 
 
-def _first_facts(settings: Settings, engine: str, roots: Sequence[WatchRoot]) -> SessionFacts:
-    return SessionFacts(
-        trace_id=int.from_bytes(os.urandom(8), "little") or 1,
-        argv=[os.fsdecode(argument) for argument in settings.argv],
-        cwd=os.getcwd(),
-        user=_user_name(),
-        uid=os.geteuid() if hasattr(os, "geteuid") else 0,
-        hostname=_machine()[0],
-        kernel=_machine()[1],
-        roots=[RootFacts(os.fsdecode(root.label), os.fsdecode(root.path), *root.identity) for root in roots],
-        engine=engine,
-        baseline=settings.baseline,
-        excludes=list(settings.patterns),
-        max_bytes=settings.max_bytes,
-        on_full=settings.on_full if settings.max_bytes else "",
-    )
-
-
 def _check_room(path: Path, max_bytes: int) -> None:
     """Raise RecordError if the state before the command leaves no room for what is to be recorded."""
     used = disk_bytes(path)
@@ -486,38 +413,6 @@ def _ended(facts: SessionFacts) -> str:
     from diffkeeper.reporters.limits import full_words  # which few recordings need
 
     return full_words(facts.full_monotonic_ns - facts.start_monotonic_ns, facts.max_bytes)
-
-
-def _user_name() -> str:
-    try:
-        import pwd
-    except ImportError:  # on Windows
-        return os.environ.get("USERNAME", "")
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
-
-
-def _machine() -> tuple[str, str]:
-    """Return the names of the machine and of its kernel."""
-    if hasattr(os, "uname"):
-        return os.uname().nodename, os.uname().release
-    import platform  # slow to import
-
-    return platform.node(), platform.version()
-
-
-def _first_line(facts: SessionFacts, path: Path) -> str:
-    roots = ", ".join(_short(root.path, facts.cwd) for root in facts.roots)
-    return f"recording {roots} with {facts.engine} into {path}"
-
-
-def _short(path: str, cwd: str) -> str:
-    """Return a path as seen from ``cwd`` where it lies there."""
-    if path == cwd:
-        return "."
-    return path[len(cwd) + 1 :] if path.startswith(cwd + "/") else path
 
 
 def _exit_code(ending: Ending, timed_out: bool) -> int:
