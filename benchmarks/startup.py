@@ -49,7 +49,7 @@ def marked(owner, function, name):
     setattr(owner, function, wrapper)
 from diffkeeper import cli
 from diffkeeper.cli import record_cmd
-from diffkeeper import recording_session as session, recording_journal as journal
+from diffkeeper import recording_session as session, recording_journal as journal, supervise
 from diffkeeper.engines.ebpf import EbpfEngine
 mark("import the command line")
 marked(EbpfEngine, "begin", "ask for the capture")
@@ -58,7 +58,7 @@ marked(journal.RingJournal, "open_store", "open the store")
 marked(EbpfEngine, "wait_until_started", "await the helper")
 marked(EbpfEngine, "adopt", "baseline and adopt")
 marked(session.Session, "_release", "start the command")
-marked(session.Supervision, "wait", "command")
+marked(supervise.Supervision, "wait", "command")
 marked(journal.RingJournal, "stop", "drain")
 marked(journal.RingJournal, "process", "processing")
 marked(session.Session, "_seal", "seal")
