@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import limits, machine, micro, peers, queries, real
+from benchmarks import limits, long_run, machine, micro, peers, queries, real, sizes
 from benchmarks.report import Section, write
 from benchmarks.run import Place
 
@@ -20,6 +20,8 @@ GROUPS: dict[str, Callable[[Place, int, bool], Section]] = {
     "peers": lambda place, pairs, quick: peers.measure(place, pairs, QUICK_DIVISOR if quick else 1),
     "queries": lambda place, pairs, quick: queries.measure(place, pairs, QUICK_DIVISOR if quick else 1),
     "rest": lambda place, pairs, quick: limits.measure(place, pairs, QUICK_DIVISOR if quick else 1),
+    "sizes": lambda place, pairs, quick: sizes.measure(place, real.QUICK if quick else tuple(real.CHOSEN)),
+    "long": lambda place, pairs, quick: long_run.measure(place, QUICK_DIVISOR if quick else 1),
 }
 
 

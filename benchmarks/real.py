@@ -77,6 +77,11 @@ def _limit(name: str, command: Spread, all_of_it: Spread) -> Limit:
     return Limit(CHOSEN[name], f"{MOST_RATIO}×", said, command.median <= MOST_RATIO)
 
 
+def recorded(workload: Workload, place: Place) -> Run:
+    """Record one. Raises FailedError."""
+    return _run(workload, place, is_recorded=True)
+
+
 def _run(workload: Workload, place: Place, *, is_recorded: bool = False) -> Run:
     """Prepare a fresh folder and run the command there. Raises FailedError."""
     place.clear()
