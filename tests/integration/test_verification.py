@@ -24,8 +24,8 @@ RUN = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); from diffkeeper.cli imp
 WITHHOLD = """
 from diffkeeper.engines.decoder import Decoder
 whole = Decoder.decode
-def decode(self, payload):
-    return [one for one in whole(self, payload) if b"WITHHELD" not in bytes(str(getattr(one, "payload", "")), "ascii")]
+def decode(self, payload, *places):
+    return [one for one in whole(self, payload, *places) if b"WITHHELD" not in bytes(str(getattr(one, "payload", "")), "ascii")]
 Decoder.decode = decode
 """
 
