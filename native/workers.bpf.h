@@ -131,6 +131,13 @@ __noinline int note_request_write(u64 inode, s64 offset, u32 copied)
 
 /* ---- the end ---- */
 
+/* A write of which nothing was told from inside a lock: its end tells where it was. */
+static __always_inline int is_unlocked_write(struct request *request)
+{
+	return call_of(request->opcode) == CALL_PWRITE && !request->was_direct &&
+	       (!request->task.lock_bytes || request->task.lock_is_whole);
+}
+
 /* A worker has left a request: its result stands in it, unless it is in use again, and then it had succeeded. */
 static __always_inline int finish_request(u64 pointer, u64 token)
 {
@@ -144,7 +151,8 @@ static __always_inline int finish_request(u64 pointer, u64 token)
 		bpf_map_delete_elem(&requests, &token);
 	else
 		read_field(&result, kernel, cqe.res);
-	if (claim(request, token))
+	/* The submitter may complete it long after this: then it is told. */
+	if (!is_unlocked_write(request) && claim(request, token))
 		record_request(request, result);
 	return 0;
 }
@@ -196,8 +204,7 @@ static __always_inline int completed(u64 pointer)
 			send_close(request);
 		if (call > CALL_LAST_COPY && call <= CALL_LAST_SIZE && !request->is_prepared)
 			prepare(request, pointer);
-		if (call == CALL_PWRITE && !request->was_direct &&
-			(!request->task.lock_bytes || request->task.lock_is_whole))
+		if (is_unlocked_write(request))
 			send_unlocked(request, pointer, result);
 		else if (request->is_prepared)
 			record_request(request, result);

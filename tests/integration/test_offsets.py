@@ -150,6 +150,10 @@ int main(void)
 	struct ring ring;
 
 	open_ring(&ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN); /* it completes when it is asked for */
+	request(&ring, IORING_OP_WRITE, IOSQE_ASYNC, fd, "early", 5, 0);
+	submit(&ring);
+	finish(&ring);
+	usleep(150000); /* from now on what workers leave behind when they sleep is looked at */
 	request(&ring, IORING_OP_WRITE, IOSQE_ASYNC, fd, "requested", 9, 0);
 	submit(&ring);
 	say_when();

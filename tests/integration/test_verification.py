@@ -25,7 +25,7 @@ WITHHOLD = """
 from diffkeeper.engines.decoder import Decoder
 whole = Decoder.decode
 def decode(self, payload, *places):
-    return [one for one in whole(self, payload, *places) if b"WITHHELD" not in bytes(str(getattr(one, "payload", "")), "ascii")]
+    return [one for one in whole(self, payload, *places) if "WITHHELD" not in str(getattr(one, "payload", ""))]
 Decoder.decode = decode
 """
 
