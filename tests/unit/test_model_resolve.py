@@ -227,7 +227,7 @@ def test_a_tree_that_comes_in_is_imported_with_its_bytes(scene: Scene) -> None:
 def test_a_folder_from_outside_is_never_taken_for_the_one_that_it_came_from(scene: Scene) -> None:
     scratch, top = folder(50), folder(20)
     touched = (folder(2), top, scratch)
-    (event,) = scene.name(NameOp.RENAME, b"/out/d", *touched, path2=b"sub/d", outside=4, flags=Flag.IMPORT)
+    (event,) = scene.name(NameOp.RENAME, b"/out/d", *touched, path2=b"sub/d", outside=4)
     assert (event.kind, event.path) == (Kind.IMPORT, b"sub/d")
     assert scene.tree.by_identity(1, 50, 0) is None
     again = scene.name(NameOp.RENAME, b"/out/o", *touched, path2=b"sub/d", outside=4)
@@ -249,20 +249,10 @@ def test_a_file_that_lived_on_outside_comes_back_with_the_bytes_it_has_by_then(s
 
 def test_the_readings_of_an_import_may_come_later(scene: Scene) -> None:
     file = inode(21, size=3)
-    came = (folder(50), folder(2), file)
-    (event,) = scene.name(NameOp.RENAME, b"/out/x", *came, path2=b"sub/x", flags=Flag.IMPORT)
+    (event,) = scene.name(NameOp.RENAME, b"/out/x", folder(50), folder(2), file, path2=b"sub/x")
     assert (event.kind, event.marks) == (Kind.IMPORT, Mark.UNKNOWN_DATA)
     scene.resolver.feed(late(1, file, 0, b"abc"))
     assert scene.read(b"sub/x") == b"abc"
-
-
-def test_what_came_in_without_the_kernel_noticing_was_not_read(scene: Scene) -> None:
-    """It took what it had come from for inside: something that had come in itself, and had not been listed yet."""
-    (event,) = scene.name(NameOp.RENAME, b"/out/x", folder(50), folder(2), inode(21), path2=b"sub/x")
-    assert (event.kind, event.marks) == (Kind.IMPORT, Mark.INEXACT)  # no bytes, but who knows of its attributes
-    came, unlisted = scene.name(NameOp.RENAME, b"/out/d", folder(50), folder(2), folder(60), path2=b"sub/d")
-    assert (came.path, came.marks) == (b"sub/d", Mark(0))
-    assert (unlisted.path, unlisted.marks) == (b"sub/d", Mark.UNRESOLVED)
 
 
 def test_what_moves_out_leaves_the_tree(scene: Scene) -> None:

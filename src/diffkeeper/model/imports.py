@@ -80,9 +80,9 @@ class Importer:
             if isinstance(reading, EntryRead):
                 self.read(seen, reading, late, is_exact)
             elif isinstance(reading, LateData) and reading.failed and stat.S_ISDIR(reading.inode.mode):
-                self.unlisted(seen, reading.inode)
+                self._unlisted(seen, reading.inode)
 
-    def unlisted(self, seen: Observation, inode: Inode) -> None:
+    def _unlisted(self, seen: Observation, inode: Inode) -> None:
         """Say of a folder that what is below it is not known: it was closed to the reader, or gone."""
         node = self._ledger.find(inode)
         path = self._ledger.path(node) if node is not None else b""

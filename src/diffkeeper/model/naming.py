@@ -11,7 +11,7 @@ from diffkeeper.model.imports import Importer
 from diffkeeper.model.late import Late
 from diffkeeper.model.ledger import Ledger, meta_of
 from diffkeeper.model.node import Node
-from diffkeeper.model.observation import Flag, Inode, NameChanged, NameOp
+from diffkeeper.model.observation import Inode, NameChanged, NameOp
 from diffkeeper.model.placing import Case, Link
 from diffkeeper.model.walker import PathWalker
 
@@ -242,22 +242,17 @@ class Naming:
     def _bring_in(
         self, case: Case, parent: Node, name: bytes, inode: Inode, late: tuple[Late, ...], is_exact: bool
     ) -> Event:
-        is_unread = not late and not int(case.seen.flags) & Flag.IMPORT and self._ledger.find(inode) is None
-        is_folder = stat.S_ISDIR(inode.mode)
         event = self._importer.entry(
             case.seen,
             parent,
             name,
             inode,
-            marks=Mark.INEXACT if is_unread and not is_folder else Mark(0),
             late=late,
             is_exact=is_exact,
             origin=case.seen.path,
             parent_mtime_ns=case.mtime(parent),
         )
         self._importer.subtree(case.seen, late, is_exact)
-        if is_unread and is_folder:
-            self._importer.unlisted(case.seen, inode)
         return event
 
     def _exchanged(self, case: Case, late: tuple[Late, ...], is_exact: bool) -> None:

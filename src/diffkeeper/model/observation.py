@@ -22,7 +22,6 @@ class Flag(IntFlag):
     FAULT = 16  # part of the payload could not be read
     APPEND = 32  # the open file had O_APPEND
     DIRECT = 64  # the open file had O_DIRECT
-    IMPORT = 256  # something came in from outside, as the kernel judged: it is read at once
     UNCERTAIN = 1024  # the inode may stand outside of the roots: ignore it when it is not known
     MAPPED = 8192  # the bytes were found in a shared writable mapping
     FROM_DESCRIPTOR = 2048  # the offset is what the descriptor, or the file's size, said at exit
