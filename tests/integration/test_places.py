@@ -179,6 +179,8 @@ os.chmod("../beyond/fifo", 0o604)
 
 @pytest.mark.parametrize("case", IDENTITY)
 def test_which_file_is_which(place: Path, case: str) -> None:
+    if case == "a_folder_that_comes_in_may_be_moved_on_at_once" and place.name in ("tmpfs", "overlay"):
+        pytest.skip("where no file is opened by its inode, the folder is read only if it still stands where it came to")
     folder = place / case / "root"
     folder.mkdir(parents=True)
     check(record(folder, place / f"trace-{case}", IDENTITY[case]), folder)
